@@ -1,0 +1,99 @@
+"""`python -m benchmarks [NAME ...]`: see the package's docstring."""
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from . import (
+    bench_concurrency,
+    bench_decode,
+    bench_import,
+    bench_live,
+    bench_memory,
+    bench_request,
+    bench_stream,
+    plots,
+)
+from .lab import Lab, open_lab
+from .options import Options
+from .report import Table, environment
+
+BENCHMARKS: dict[str, Callable[[Lab, Options], list[Table]]] = {
+    "stream": bench_stream.run,
+    "live": bench_live.run,
+    "request": bench_request.run,
+    "concurrency": bench_concurrency.run,
+    "decode": bench_decode.run,
+    "import": bench_import.run,
+    "memory": bench_memory.run,
+}
+RESULTS = Path(__file__).parent / "RESULTS.md"
+PREAMBLE = """\
+# Results
+
+Written by `python -m benchmarks all --write`; not edited by hand.
+
+- Date: {date}
+- Machine: {machine}
+- Versions: {versions}
+
+CPU is the client process's own (user and system), imports and warm-up excluded;
+medians of rounds in which the peers took turns, each in its own process on one core,
+the server on another. `÷ floor` compares with raw aiohttp in the same run,
+`openai ÷ this` says how many times more openai's better backend costs. On a shared
+machine absolute figures drift from hour to hour; the ratios hold better.
+"""
+
+
+def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks")
+    choices = ["all", *BENCHMARKS]
+    parser.add_argument("names", nargs="*", choices=choices, default="all")
+    parser.add_argument("--rounds", type=int, help="turns of every peer")
+    parser.add_argument("--loop", choices=("asyncio", "uvloop", "both"), default="both")
+    parser.add_argument(
+        "--tls", action="store_true", help="TLS as well, on the first loop"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON, not tables")
+    parser.add_argument("--plots", action="store_true", help="write the PNG files")
+    parser.add_argument(
+        "--write", action="store_true", help="rewrite RESULTS.md and plots"
+    )
+    return parser.parse_args(argv)
+
+
+def options_of(given: argparse.Namespace) -> Options:
+    """Return what the benchmarks are told; a full run includes TLS."""
+    loops = ("asyncio", "uvloop") if given.loop == "both" else (given.loop,)
+    return Options(given.rounds, loops, given.tls or "all" in given.names)
+
+
+def results(tables: Sequence[Table], drawn: Sequence[str]) -> str:
+    """Return the text of RESULTS.md."""
+    pictures = [f"![{name}](plots/{name})" for name in drawn]
+    parts = [PREAMBLE.format(**environment()), *(t.render() for t in tables), *pictures]
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def main() -> None:
+    given = arguments()
+    names = list(BENCHMARKS) if "all" in given.names else given.names
+    tables: list[Table] = []
+    with open_lab() as lab:
+        for name in names:
+            found = BENCHMARKS[name](lab, options_of(given))
+            tables += found
+            if not given.json:
+                print(*(table.render() for table in found), sep="\n", flush=True)
+    if given.json:
+        listed = [table.as_dict() for table in tables]
+        print(json.dumps({**environment(), "tables": listed}, indent=1))
+    drawn = plots.write() if given.plots or given.write else []
+    if given.write:
+        RESULTS.write_text(results(tables, drawn))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,28 @@
+"""Live streams: what a chunk costs that arrives alone in its packet."""
+
+from .lab import Lab
+from .options import Options
+from .peers import PEERS
+from .report import Table, cpu_table
+
+STREAMS, RATE, CHUNKS = 100, 20, 10
+ROUNDS = 5
+NOTE = (
+    f"{STREAMS} streams open at once, {RATE} chunks a second each, evenly out of step; "
+    f"the window spans {CHUNKS} chunks of every stream, not their opening and closing. "
+    "The floor `aiohttp` awaits `iter_any()` and only counts bytes."
+)
+
+
+def run(lab: Lab, options: Options) -> list[Table]:
+    """Measure CPU per live chunk."""
+    order = {"operation": "live", "streams": STREAMS, "rate": RATE, "chunks": CHUNKS}
+    tables: list[Table] = []
+    for loop, tls, setting in options.settings():
+        turns = options.turns(ROUNDS)
+        samples = lab.rounds(dict.fromkeys(PEERS, order), turns, loop, tls=tls)
+        tables.append(
+            cpu_table(f"live: one chunk a packet ({setting})", "chunk", samples)
+        )
+    tables[-1].notes.append(NOTE)
+    return tables

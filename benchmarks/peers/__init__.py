@@ -1,0 +1,33 @@
+"""The clients compared, one module each, imported only in its own process."""
+
+import importlib
+
+from .base import LostDataError, Peer
+
+#: name in the tables -> module and class
+PEERS = {
+    "aiohttp": "floor:RawAiohttp",
+    "aiohttp+msgspec": "floor:TypedAiohttp",
+    "deepseek_async": "ours:Chunks",
+    "deepseek_async text()": "ours:Text",
+    "openai httpx2": "openai_client:OverHttpx",
+    "openai aiohttp": "openai_client:OverAiohttp",
+}
+FLOOR = "aiohttp"
+OPENAI = ("openai httpx2", "openai aiohttp")
+
+__all__ = ["FLOOR", "OPENAI", "PEERS", "LostDataError", "Peer", "peer_class"]
+
+
+def peer_class(name: str) -> type[Peer]:
+    """Import the peer called `name` and nothing of the others.
+
+    Raises:
+        KeyError: no peer is called so.
+        ImportError: the peer is not installed.
+    """
+    module, _, attribute = PEERS[name].partition(":")
+    found: type[Peer] = getattr(
+        importlib.import_module(f".{module}", __name__), attribute
+    )
+    return found

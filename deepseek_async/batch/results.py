@@ -1,0 +1,78 @@
+"""What becomes of each request of a batch."""
+
+from __future__ import annotations
+
+from typing import Literal, NoReturn, TypeAlias
+
+from msgspec import Struct
+
+from ..errors import DeepSeekError
+from ..types.chat import ChatCompletion
+from ..types.meta import Attempt
+from ..types.usage import Usage
+
+
+class BatchOk(Struct, kw_only=True, frozen=True):
+    """A request that was answered.
+
+    Attributes:
+        index: Its place in the source, from 0.
+        key: The key given with it, else the index as text.
+        completion: The answer.
+        latency: Seconds from its start to its answer, retries included.
+    """
+
+    index: int
+    key: str
+    completion: ChatCompletion
+    latency: float
+    ok: Literal[True] = True
+
+    @property
+    def usage(self) -> Usage:
+        """Token counts, 0 where the server sent none."""
+        return self.completion.usage or Usage()
+
+    @property
+    def attempts(self) -> tuple[Attempt, ...]:
+        """Every attempt made, the successful one last."""
+        return self.completion.attempts
+
+    def unwrap(self) -> ChatCompletion:
+        """The answer."""
+        return self.completion
+
+
+class BatchFailed(Struct, kw_only=True, frozen=True):
+    """A request that was not answered.
+
+    Attributes:
+        index: Its place in the source, from 0.
+        key: The key given with it, else the index as text.
+        error: Why.
+        latency: Seconds from its start to its failure, retries included.
+    """
+
+    index: int
+    key: str
+    error: DeepSeekError
+    latency: float
+    ok: Literal[False] = False
+
+    @property
+    def usage(self) -> Usage:
+        """Nothing that is known of was used."""
+        return Usage()
+
+    @property
+    def attempts(self) -> tuple[Attempt, ...]:
+        """Every attempt made; none if the request was refused before it was sent."""
+        found: tuple[Attempt, ...] = getattr(self.error, "attempts", ())
+        return found
+
+    def unwrap(self) -> NoReturn:
+        """Raise the error."""
+        raise self.error
+
+
+BatchResult: TypeAlias = BatchOk | BatchFailed

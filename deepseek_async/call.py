@@ -1,0 +1,223 @@
+"""One call with all its attempts, and the answer it ends with."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TypeVar
+
+from . import errors
+from .codec import Codec, find_error, status_error, stream_error
+from .request import WireRequest
+from .session import SessionManager
+from .timeouts import NEVER
+from .transport import LiveResponse, unexpected_content
+from .types.meta import Answer, Attempt, ResponseMeta
+
+A = TypeVar("A", bound=Answer)
+
+
+class Call:
+    """Counts the attempts of one call and decides about the next.
+
+    Args:
+        manager: Sends the requests.
+        request: What to send.
+
+    Attributes:
+        request: What is sent.
+        attempts: The attempts so far.
+        deadline_at: The loop time of the overall deadline, or infinity.
+    """
+
+    __slots__ = (
+        "_attempt_at",
+        "_manager",
+        "_started_at",
+        "attempts",
+        "deadline_at",
+        "request",
+    )
+
+    def __init__(self, manager: SessionManager, request: WireRequest) -> None:
+        now = asyncio.get_running_loop().time()
+        deadline = (request.timeouts or manager.timeouts).deadline
+        self._manager = manager
+        self._started_at = self._attempt_at = now
+        self.request = request
+        self.attempts: tuple[Attempt, ...] = ()
+        self.deadline_at = NEVER if deadline is None else now + deadline
+        manager.budget.earn()
+
+    def __repr__(self) -> str:
+        return f"Call({self.request!r}, {len(self.attempts)} attempts)"
+
+    @property
+    def max_body_size(self) -> int:
+        """The largest answer to accept, in bytes."""
+        return self._manager.max_body_size
+
+    async def open(self) -> LiveResponse:
+        """Send the request, repeatedly if need be, until a 200 head arrives.
+
+        Raises:
+            APIError: The last attempt's error.
+            ClientClosedError: The client is closed.
+        """
+        while True:
+            try:
+                return await self.open_once()
+            except errors.APIError as error:
+                failure = error
+            await self.recover(failure)
+
+    async def open_once(self) -> LiveResponse:
+        """Send the request once.
+
+        Raises:
+            APIStatusError: The server answered with another status than 200.
+            APIConnectionError: There was no answer.
+            ClientClosedError: The client is closed.
+        """
+        self._attempt_at = asyncio.get_running_loop().time()
+        response = await self._manager.open(self.request, self.deadline_at)
+        if response.status == 200:  # noqa: PLR2004
+            return response
+        body = await response.read_error()
+        raise status_error(response.status, response.headers, body)
+
+    async def recover(self, failure: errors.APIError) -> None:
+        """Wait for the next attempt after a failed one, or raise if there is none.
+
+        Args:
+            failure: How the attempt failed.
+
+        Raises:
+            APIError: `failure`, with all attempts listed.
+            ClientClosedError: The client was closed while waiting.
+        """
+        now = asyncio.get_running_loop().time()
+        wait = self._wait_after(failure, now)
+        attempt = Attempt(
+            number=len(self.attempts) + 1,
+            elapsed=now - self._attempt_at,
+            outcome=type(failure).__name__,
+            status=getattr(failure, "status", None),
+            request_id=failure.request_id,
+            wait=wait or 0.0,
+        )
+        self.attempts += (attempt,)
+        if wait is None:
+            failure.attempts = self.attempts
+            raise failure
+        if wait:
+            await self._manager.sleep(wait)
+
+    def _wait_after(self, failure: errors.APIError, now: float) -> float | None:
+        number = len(self.attempts) + 1
+        policy = self.request.retry or self._manager.retry
+        wait = policy.wait(number, failure)
+        if wait is None or now + wait >= self.deadline_at:
+            return None
+        if isinstance(failure, errors.ConnectionLostError) and failure.stale:
+            # The server had closed an idle connection: nothing was wrong with it.
+            return 0.0
+        return wait if self._manager.budget.spend(now) else None
+
+    def succeeded(self, response: LiveResponse) -> ResponseMeta:
+        """Describe the call after its last, successful attempt.
+
+        Args:
+            response: The response of that attempt.
+        """
+        now = asyncio.get_running_loop().time()
+        last = Attempt(
+            number=len(self.attempts) + 1,
+            elapsed=now - self._attempt_at,
+            outcome="ok",
+            status=response.status,
+            request_id=response.request_id,
+        )
+        return ResponseMeta(
+            request_id=response.request_id,
+            status=response.status,
+            headers=response.headers,
+            attempts=(*self.attempts, last),
+            elapsed=now - self._started_at,
+            tag=self.request.tag,
+        )
+
+
+async def fetch(
+    manager: SessionManager,
+    request: WireRequest,
+    codec: Codec[A],
+    *,
+    is_complete: Callable[[A], bool] | None = None,
+) -> A:
+    """Send a request and decode the whole answer.
+
+    Args:
+        manager: Sends it.
+        request: What to send.
+        codec: Decodes the body.
+        is_complete: Whether an answer has what an answer must have.
+
+    Returns:
+        The answer, with its `meta` attached.
+
+    Raises:
+        APIError: The last attempt's error.
+        ClientClosedError: The client is closed.
+    """
+    call = Call(manager, request)
+    while True:
+        try:
+            response = await call.open_once()
+            body = await response.read(call.max_body_size)
+            answer = _decode(response, body, codec, is_complete)
+        except errors.APIError as error:
+            failure = error
+        else:
+            answer.set_meta(call.succeeded(response))
+            return answer
+        await call.recover(failure)
+
+
+def _decode(
+    response: LiveResponse,
+    body: bytes,
+    codec: Codec[A],
+    is_complete: Callable[[A], bool] | None,
+) -> A:
+    """Make an answer of a body, whatever its content type says."""
+    if not body or body.isspace():
+        message = "the server answered 200 with an empty body"
+        raise errors.EmptyResponseError(
+            message, status=response.status, request_id=response.request_id
+        )
+    try:
+        answer = codec.decode(body)
+    except ValueError:
+        failure = unexpected_content(response, body)
+    else:
+        if is_complete is None or is_complete(answer):
+            return answer
+        raise incomplete(response, body)
+    raise failure
+
+
+def incomplete(response: LiveResponse, body: bytes) -> errors.APIError:
+    """The exception for a JSON object that is no answer: an error, or nothing."""
+    found = find_error(body)
+    if found is not None:
+        failed = stream_error(found, body)
+        failed.request_id = response.request_id
+        return failed
+    message = "the server answered 200 without an answer (no choices)"
+    return errors.EmptyResponseError(
+        message,
+        status=response.status,
+        body=body[:500].decode("utf-8", "replace"),
+        request_id=response.request_id,
+    )

@@ -1,0 +1,260 @@
+"""The client: configuration and life cycle, with the endpoints as its attributes."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterable, Iterable
+from types import TracebackType
+from typing import Literal, Self, Unpack
+
+from .batch import Batch, BatchRequest
+from .endpoints import ChatCompletions, FIMCompletions, Models, fetch_balance
+from .errors import ConfigurationError
+from .params import CallOptions
+from .retry import RetryBudget, RetryPolicy
+from .session import DEFAULT_MAX_CONNECTIONS, SessionManager
+from .settings import APIKey, BaseURL, warn_about_origin
+from .timeouts import Timeouts
+from .types.account import Balance
+
+
+class Chat:
+    """`client.chat`."""
+
+    __slots__ = ("completions",)
+
+    def __init__(self, manager: SessionManager) -> None:
+        self.completions = ChatCompletions(manager)
+
+
+class AsyncDeepSeek:
+    """The DeepSeek API for asyncio programs.
+
+    One client serves any number of calls, event loops and threads. Make one and keep
+    it; close it with `async with` or `aclose()`:
+
+        async with AsyncDeepSeek() as client:
+            completion = await client.chat.completions.create(
+                model="deepseek-flash",
+                messages=[{"role": "user", "content": "Hello"}],
+            )
+            print(completion.choices[0].message.content)
+
+    Args:
+        api_key: The key; `DEEPSEEK_API_KEY` if not given.
+        base_url: Where the API is; `DEEPSEEK_BASE_URL` or the public API if not
+            given. https only, but for loopback addresses.
+        timeouts: The clocks of every call; see `Timeouts`.
+        timeout: One number of seconds for every wait on the server, in place of
+            `timeouts`.
+        retry: How often and how patiently to try again; see `RetryPolicy`.
+        max_retries: How often to try again, in place of `retry`.
+        max_connections: The most requests on the wire at once, per event loop;
+            further ones wait their turn. The wait is no network timeout.
+        max_body_size: The largest answer accepted, in bytes.
+        proxy: The URL of a proxy.
+        trust_env: Whether to take proxies from the environment.
+        ssl_context: A TLS context in place of the default one.
+
+    Attributes:
+        chat: `chat.completions.create(...)`.
+        completions: `completions.create(...)`: fill in the middle.
+        models: `models.list()` and `models.retrieve(id)`.
+
+    Raises:
+        ConfigurationError: There is no key, or an argument makes no sense.
+    """
+
+    def __init__(  # noqa: PLR0913 - the configuration, keyword-only
+        self,
+        *,
+        api_key: str | None = None,
+        base_url: str | None = None,
+        timeouts: Timeouts | None = None,
+        timeout: float | None = None,
+        retry: RetryPolicy | None = None,
+        max_retries: int | None = None,
+        max_connections: int = DEFAULT_MAX_CONNECTIONS,
+        max_body_size: int = 64 * 1024 * 1024,
+        proxy: str | None = None,
+        trust_env: bool = False,
+        ssl_context: ssl.SSLContext | None = None,
+    ) -> None:
+        try:
+            url = BaseURL.find(base_url)
+            key = APIKey.find(api_key)
+            warn_about_origin(api_key, url)
+        finally:
+            del api_key  # no frame of a traceback may show it
+        self._use(
+            SessionManager(
+                api_key=key,
+                base_url=url,
+                timeouts=_timeouts(timeouts, timeout),
+                retry=_retry(retry, max_retries),
+                budget=RetryBudget(),
+                max_connections=max_connections,
+                max_body_size=max_body_size,
+                proxy=proxy,
+                trust_env=trust_env,
+                ssl_context=ssl_context,
+            )
+        )
+
+    def _use(self, manager: SessionManager) -> None:
+        self._manager = manager
+        self.chat = Chat(manager)
+        self.completions = FIMCompletions(manager)
+        self.models = Models(manager)
+
+    def __repr__(self) -> str:
+        state = "closed" if self._manager.closed else "open"
+        return f"AsyncDeepSeek({self._manager.base_url.plain!r}, {state})"
+
+    @property
+    def base_url(self) -> str:
+        """Where the API is."""
+        return self._manager.base_url.plain
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the client was closed."""
+        return self._manager.closed
+
+    async def balance(self, **options: Unpack[CallOptions]) -> Balance:
+        """The money left.
+
+        https://api-docs.deepseek.com/api/get-user-balance
+
+        Args:
+            **options: See `CallOptions`.
+
+        Raises:
+            DeepSeekError: As `chat.completions.create`.
+        """
+        return await fetch_balance(self._manager, options)
+
+    def batch(
+        self,
+        requests: Iterable[BatchRequest] | AsyncIterable[BatchRequest],
+        *,
+        concurrency: int = 32,
+        order: Literal["completed", "input"] = "completed",
+    ) -> Batch:
+        """Run many chat requests, a bounded number at a time.
+
+            async with client.batch(requests, concurrency=64) as results:
+                async for result in results:
+                    if result.ok:
+                        print(result.key, result.completion.text)
+
+        Args:
+            requests: What `create` takes, as dicts or `ChatCompletionRequest`, or
+                pairs of a key and such a request. Read lazily, and no faster than
+                results are taken.
+            concurrency: The most requests on the wire at once.
+            order: `completed`: as they come; `input`: in the order of `requests`.
+
+        Returns:
+            An async context manager over the results, each a `BatchOk` or a
+            `BatchFailed`.
+
+        Raises:
+            ConfigurationError: `concurrency` is not between 1 and the client's
+                `max_connections`.
+        """
+        limit = self._manager.max_connections
+        if type(concurrency) is not int or not 1 <= concurrency <= limit:
+            message = f"concurrency must be from 1 to max_connections ({limit})"
+            raise ConfigurationError(message)
+        if order not in {"completed", "input"}:
+            message = "order must be 'completed' or 'input'"
+            raise ConfigurationError(message)
+        return Batch(
+            self.chat.completions.answer, requests, concurrency=concurrency, order=order
+        )
+
+    def with_options(
+        self,
+        *,
+        timeouts: Timeouts | None = None,
+        timeout: float | None = None,
+        retry: RetryPolicy | None = None,
+        max_retries: int | None = None,
+    ) -> AsyncDeepSeek:
+        """The same client with other defaults; connections are shared.
+
+        Args:
+            timeouts: The clocks, if not this client's.
+            timeout: One number for every wait on the server.
+            retry: The retry policy, if not this client's.
+            max_retries: How often to try again.
+
+        Returns:
+            A view of this client: closing either closes both.
+        """
+        changed = AsyncDeepSeek.__new__(AsyncDeepSeek)
+        changed._use(  # noqa: SLF001 - another instance of this class
+            self._manager.with_defaults(
+                _timeouts(timeouts, timeout, self._manager.timeouts),
+                _retry(retry, max_retries, self._manager.retry),
+            )
+        )
+        return changed
+
+    async def aclose(self) -> None:
+        """Close every connection.
+
+        Calls and streams under way end at once with `ClientClosedError`, and later
+        ones are refused with it. Closing twice does nothing.
+        """
+        await self._manager.aclose()
+
+    async def close(self) -> None:
+        """The same as `aclose`."""
+        await self._manager.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._manager.aclose()
+
+
+def _timeouts(
+    timeouts: Timeouts | None, timeout: float | None, default: Timeouts | None = None
+) -> Timeouts:
+    if timeouts is not None:
+        if type(timeouts) is not Timeouts:
+            message = "timeouts must be a Timeouts; a number goes in timeout="
+            raise ConfigurationError(message)
+        return timeouts
+    if timeout is None:
+        return default or Timeouts()
+    if type(timeout) not in {int, float}:
+        message = "timeout must be a number of seconds; clocks go in timeouts="
+        raise ConfigurationError(message)
+    return Timeouts.uniform(timeout)
+
+
+def _retry(
+    retry: RetryPolicy | None,
+    max_retries: int | None,
+    default: RetryPolicy | None = None,
+) -> RetryPolicy:
+    if retry is not None:
+        if type(retry) is not RetryPolicy:
+            message = "retry must be a RetryPolicy; a number goes in max_retries="
+            raise ConfigurationError(message)
+        return retry
+    if max_retries is None:
+        return default or RetryPolicy()
+    if type(max_retries) is not int:
+        message = "max_retries must be a whole number"
+        raise ConfigurationError(message)
+    return RetryPolicy(attempts=max_retries + 1)

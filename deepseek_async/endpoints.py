@@ -1,0 +1,192 @@
+"""The endpoints: one short method each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, Unpack, overload
+from urllib.parse import quote
+
+from .call import Call, fetch
+from .codec import BALANCE, CHAT, FIM, MODEL, MODELS
+from .errors import DeepSeekError, InvalidRequestError
+from .params import CallOptions, ChatCompletionParams, CompletionParams
+from .request import WireRequest, chat_request, fim_request, get_request
+from .session import SessionManager
+from .streaming import ChatStream, CompletionStream
+from .types.account import Balance, Model, ModelList
+from .types.chat import ChatCompletion
+from .types.fim import Completion
+
+
+def _accept(made: WireRequest | DeepSeekError) -> WireRequest:
+    if isinstance(made, DeepSeekError):
+        raise made
+    return made
+
+
+class ChatCompletions:
+    """`client.chat.completions`."""
+
+    __slots__ = ("_manager",)
+
+    def __init__(self, manager: SessionManager) -> None:
+        self._manager = manager
+
+    @overload
+    async def create(
+        self, *, stream: Literal[True], **params: Unpack[ChatCompletionParams]
+    ) -> ChatStream: ...
+    @overload
+    async def create(
+        self,
+        *,
+        stream: Literal[False] | None = None,
+        **params: Unpack[ChatCompletionParams],
+    ) -> ChatCompletion: ...
+    @overload
+    async def create(
+        self, *, stream: bool | None, **params: Unpack[ChatCompletionParams]
+    ) -> ChatCompletion | ChatStream: ...
+    async def create(
+        self, *, stream: bool | None = None, **params: Unpack[ChatCompletionParams]
+    ) -> ChatCompletion | ChatStream:
+        """Answer a conversation.
+
+        https://api-docs.deepseek.com/api/create-chat-completion
+
+        Args:
+            stream: Whether to return a stream, opened but unread, instead of the
+                whole answer.
+            **params: See `ChatCompletionParams`. A prefix message or a strict tool
+                sends the request to the beta path by itself.
+
+        Returns:
+            The completion, or with `stream=True` a `ChatStream`.
+
+        Raises:
+            InvalidRequestError: A parameter is wrong; nothing was sent.
+            APIStatusError: The server refused.
+            APIConnectionError: The server could not be reached, or went away.
+            APITimeoutError: A clock of `Timeouts` ran out.
+            ResponseDecodeError: The server's answer makes no sense.
+            ClientClosedError: The client is closed.
+        """
+        made = chat_request({**params, "stream": stream})
+        del params  # no frame of a traceback may show the prompt
+        request = _accept(made)
+        if not request.stream:
+            return await fetch(self._manager, request, CHAT, is_complete=_has_choices)
+        call = Call(self._manager, request)
+        return ChatStream(call, await call.open())
+
+    async def answer(self, params: Mapping[str, Any]) -> ChatCompletion:
+        """As `create` without streaming, for parameters that come as a mapping.
+
+        Args:
+            params: See `ChatCompletionParams`.
+
+        Raises:
+            DeepSeekError: As `create`.
+        """
+        made = chat_request({**params, "stream": None})
+        del params  # no frame of a traceback may show the prompt
+        return await fetch(self._manager, _accept(made), CHAT, is_complete=_has_choices)
+
+
+class FIMCompletions:
+    """`client.completions`: fill in the middle."""
+
+    __slots__ = ("_manager",)
+
+    def __init__(self, manager: SessionManager) -> None:
+        self._manager = manager
+
+    @overload
+    async def create(
+        self, *, stream: Literal[True], **params: Unpack[CompletionParams]
+    ) -> CompletionStream: ...
+    @overload
+    async def create(
+        self,
+        *,
+        stream: Literal[False] | None = None,
+        **params: Unpack[CompletionParams],
+    ) -> Completion: ...
+    @overload
+    async def create(
+        self, *, stream: bool | None, **params: Unpack[CompletionParams]
+    ) -> Completion | CompletionStream: ...
+    async def create(
+        self, *, stream: bool | None = None, **params: Unpack[CompletionParams]
+    ) -> Completion | CompletionStream:
+        """Complete the text between a prompt and a suffix (beta).
+
+        https://api-docs.deepseek.com/api/create-completion
+
+        Args:
+            stream: Whether to return a stream instead of the whole completion.
+            **params: See `CompletionParams`.
+
+        Returns:
+            The completion, or with `stream=True` a `CompletionStream`.
+
+        Raises:
+            DeepSeekError: As `chat.completions.create`.
+        """
+        made = fim_request({**params, "stream": stream})
+        del params  # no frame of a traceback may show the prompt
+        request = _accept(made)
+        if not request.stream:
+            return await fetch(self._manager, request, FIM, is_complete=_has_choices)
+        call = Call(self._manager, request)
+        return CompletionStream(call, await call.open())
+
+
+def _has_choices(answer: ChatCompletion | Completion) -> bool:
+    return bool(answer.choices)
+
+
+class Models:
+    """`client.models`."""
+
+    __slots__ = ("_manager",)
+
+    def __init__(self, manager: SessionManager) -> None:
+        self._manager = manager
+
+    async def list(self, **options: Unpack[CallOptions]) -> ModelList:
+        """The models on offer.
+
+        https://api-docs.deepseek.com/api/list-models
+
+        Args:
+            **options: See `CallOptions`.
+
+        Raises:
+            DeepSeekError: As `chat.completions.create`.
+        """
+        request = _accept(get_request("/models", options))
+        return await fetch(self._manager, request, MODELS)
+
+    async def retrieve(self, model: str, **options: Unpack[CallOptions]) -> Model:
+        """One model.
+
+        Args:
+            model: Its id.
+            **options: See `CallOptions`.
+
+        Raises:
+            DeepSeekError: As `chat.completions.create`.
+        """
+        if type(model) is not str or not model.strip("."):
+            message = "model must be the id of a model"
+            raise InvalidRequestError(message, param="model")
+        path = f"/models/{quote(model, safe='')}"
+        request = _accept(get_request(path, options))
+        return await fetch(self._manager, request, MODEL)
+
+
+async def fetch_balance(manager: SessionManager, options: Mapping[str, Any]) -> Balance:
+    """The money left; see `AsyncDeepSeek.balance`."""
+    request = _accept(get_request("/user/balance", options))
+    return await fetch(manager, request, BALANCE)

@@ -1,0 +1,135 @@
+"""What an answer costs: one dated price table, peak hours, exact arithmetic.
+
+Prices as published on 2026-11-15 at https://api-docs.deepseek.com/quick_start/pricing
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from datetime import UTC, date, datetime, timedelta, timezone
+from decimal import Decimal
+from types import MappingProxyType
+from typing import Final
+
+from msgspec import Struct
+
+from .errors import ConfigurationError
+from .types.usage import Usage
+
+PRICES_AS_OF: Final = date(2026, 11, 15)
+"""When the built-in table was read off the price page."""
+
+_BEIJING: Final = timezone(timedelta(hours=8))
+_MILLION: Final = 1_000_000
+_PEAK_HOURS_UTC: Final = ((1, 4), (6, 10))
+_SATURDAY: Final = 5
+
+
+class Price(Struct, frozen=True, kw_only=True):
+    """The off-peak price of a model in US dollars per million tokens.
+
+    Attributes:
+        cache_hit: Input read from the context cache.
+        cache_miss: Other input.
+        output: Output, reasoning included.
+        peak_factor: What everything costs more at peak hours.
+    """
+
+    cache_hit: Decimal
+    cache_miss: Decimal
+    output: Decimal
+    peak_factor: Decimal = Decimal(2)
+
+
+_FLASH: Final = Price(
+    cache_hit=Decimal("0.003"), cache_miss=Decimal("0.15"), output=Decimal("0.60")
+)
+_PRO: Final = Price(
+    cache_hit=Decimal("0.022"), cache_miss=Decimal("0.66"), output=Decimal("1.98")
+)
+
+PRICES: Final[Mapping[str, Price]] = MappingProxyType(
+    {
+        "deepseek-flash": _FLASH,
+        "deepseek-v4-flash": _FLASH,
+        "deepseek-v4-flash-vision-exp": _FLASH,
+        "deepseek-v4-pro": _PRO,
+        # Retired names; what answers under them today is billed as flash.
+        "deepseek-chat": _FLASH,
+        "deepseek-reasoner": _FLASH,
+    }
+)
+"""Model name to price; pass a mapping of your own where it is out of date."""
+
+
+def _days(first: tuple[int, int, int], days: int) -> list[date]:
+    return [date(*first) + timedelta(days=offset) for offset in range(days)]
+
+
+HOLIDAYS: Final[frozenset[date]] = frozenset(
+    _days((2026, 1, 1), 3)
+    + _days((2026, 2, 15), 9)
+    + _days((2026, 4, 4), 3)
+    + _days((2026, 5, 1), 5)
+    + _days((2026, 6, 19), 3)
+    + _days((2026, 9, 25), 3)
+    + _days((2026, 10, 1), 7)
+)
+"""Chinese public holidays known to this version, by Beijing date: no peak hours then.
+
+The calendar of a year is announced late in the year before; an unlisted holiday is
+counted as an ordinary day, which errs on the expensive side.
+"""
+
+
+def is_peak(at: datetime, *, holidays: Collection[date] = HOLIDAYS) -> bool:
+    """Whether peak prices apply.
+
+    Peak hours are 01:00-04:00 and 06:00-10:00 UTC, Monday to Friday.
+
+    Args:
+        at: A time with a time zone.
+        holidays: Beijing dates without peak hours.
+
+    Raises:
+        ConfigurationError: The time has no time zone.
+    """
+    if at.tzinfo is None:
+        message = "a time without a time zone cannot be priced"
+        raise ConfigurationError(message)
+    local = at.astimezone(_BEIJING)
+    if local.weekday() >= _SATURDAY or local.date() in holidays:
+        return False
+    hour = at.astimezone(UTC).hour
+    return any(first <= hour < last for first, last in _PEAK_HOURS_UTC)
+
+
+def cost(
+    usage: Usage,
+    model: str,
+    *,
+    at: datetime | None = None,
+    prices: Mapping[str, Price] = PRICES,
+) -> Decimal | None:
+    """What an answer cost in US dollars.
+
+    Args:
+        usage: Its token counts.
+        model: The model asked for.
+        at: When it was asked; now if not given.
+        prices: The price table.
+
+    Returns:
+        The exact amount, or `None` for a model that is not in the table.
+    """
+    price = prices.get(model)
+    if price is None:
+        return None
+    hit = usage.cached_tokens
+    miss = max(0, usage.prompt_tokens - hit)
+    amount = (
+        hit * price.cache_hit
+        + miss * price.cache_miss
+        + usage.completion_tokens * price.output
+    ) / _MILLION
+    return amount * price.peak_factor if is_peak(at or datetime.now(UTC)) else amount

@@ -1,0 +1,407 @@
+"""The caller's parameters, checked and encoded into one wire request.
+
+Nothing here raises: what is wrong comes back as an error for the caller to raise
+from a frame that no longer holds the prompt, so that no traceback shows it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from .errors import DeepSeekError, DeepSeekWarning, InvalidRequestError
+from .retry import RetryPolicy
+from .settings import check_headers
+from .timeouts import Timeouts
+from .types.chat import ChatCompletionMessage, ToolCall, tool_call_to_dict
+from .types.request import RequestStruct
+
+T = TypeVar("T")
+
+_encoder: Final = msgspec.json.Encoder()
+_ENCODE_ERRORS: Final = (
+    msgspec.MsgspecError,
+    TypeError,
+    ValueError,  # UnicodeEncodeError among them
+    OverflowError,
+    RecursionError,
+    NotImplementedError,
+)
+
+
+class WireRequest:
+    """One request, ready to be sent as often as needed. Its `repr` hides the body.
+
+    Attributes:
+        method: `GET` or `POST`.
+        path: The path below the base URL.
+        body: The encoded JSON body, empty for `GET`.
+        beta: Whether it must go to the beta path.
+        stream: Whether the answer is a stream.
+        headers: Extra headers.
+        timeouts: Clocks of this call, if not the client's.
+        retry: Policy of this call, if not the client's.
+        tag: The caller's label.
+        model: The model asked for.
+    """
+
+    __slots__ = (
+        "beta",
+        "body",
+        "headers",
+        "method",
+        "model",
+        "path",
+        "retry",
+        "stream",
+        "tag",
+        "timeouts",
+    )
+
+    def __init__(
+        self, method: str, path: str, options: Mapping[str, Any], *, beta: bool = False
+    ) -> None:
+        self.method = method
+        self.path = path
+        self.beta = beta
+        self.body = b""
+        self.stream = False
+        self.model: str | None = None
+        extra = options.get("extra_headers")
+        self.headers = check_headers(extra) if extra else None
+        self.timeouts: Timeouts | None = _timeouts_of(options)
+        self.retry = _instance(options, "retry", RetryPolicy)
+        self.tag = _instance(options, "tag", str)
+
+    def __repr__(self) -> str:
+        return f"WireRequest({self.method} {self.path}, {len(self.body)} bytes)"
+
+
+def _instance(options: Mapping[str, Any], name: str, cls: type[T]) -> T | None:
+    value: T | None = options.get(name)
+    if value is not None and not isinstance(value, cls):
+        message = f"{name} must be a {cls.__name__}, not {type(value).__name__}"
+        raise InvalidRequestError(message, param=name)
+    return value
+
+
+def _timeouts_of(options: Mapping[str, Any]) -> Timeouts | None:
+    found = _instance(options, "timeouts", Timeouts)
+    seconds = options.get("timeout")
+    if seconds is None or found is not None:
+        return found
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        message = "timeout must be a number of seconds; pass Timeouts as timeouts="
+        raise InvalidRequestError(message, param="timeout")
+    return Timeouts.uniform(seconds)
+
+
+class _MessageShape(Struct):
+    """What every message has in common; the server judges the rest."""
+
+    role: str
+    content: str | list[Any] | msgspec.UnsetType | None = msgspec.UNSET
+
+
+class _ToolShape(Struct):
+    type: str
+
+
+class _ChatShape(Struct):
+    """The certain part of the API's rules: names and JSON types."""
+
+    messages: list[_MessageShape]
+    model: str
+    thinking: dict[str, Any] | None = None
+    reasoning_effort: str | None = None
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    stop: str | list[str] | None = None
+    stream: bool | None = None
+    stream_options: dict[str, Any] | None = None
+    response_format: dict[str, Any] | None = None
+    tools: list[_ToolShape] | None = None
+    tool_choice: str | dict[str, Any] | None = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = None
+    user_id: str | None = None
+    title: dict[str, Any] | None = None
+    safety_check: dict[str, Any] | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    functions: list[dict[str, Any]] | None = None
+    function_call: str | dict[str, Any] | None = None
+    n: int | None = None
+
+
+class _FIMShape(Struct):
+    model: str
+    prompt: str
+    suffix: str | None = None
+    echo: bool | None = None
+    max_tokens: int | None = None
+    stop: str | list[str] | None = None
+    stream: bool | None = None
+    stream_options: dict[str, Any] | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    logprobs: int | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+
+
+_OPTIONS: Final = frozenset(
+    {"timeouts", "timeout", "retry", "extra_headers", "tag", "extra_body"}
+)
+_RENAMED: Final = {"max_completion_tokens": "max_tokens", "user": "user_id"}
+_WITHOUT_EFFECT: Final = frozenset({"frequency_penalty", "presence_penalty"})
+_IGNORED: Final = frozenset(
+    {
+        "audio",
+        "enable_thinking",
+        "logit_bias",
+        "metadata",
+        "modalities",
+        "parallel_tool_calls",
+        "prediction",
+        "prompt_cache_key",
+        "safety_identifier",
+        "seed",
+        "service_tier",
+        "store",
+        "verbosity",
+        "web_search_options",
+    }
+)
+_FLOATS: Final = ("temperature", "top_p", "frequency_penalty", "presence_penalty")
+
+
+def chat_request(params: Mapping[str, Any]) -> WireRequest | DeepSeekError:
+    """Check and encode the arguments of `chat.completions.create`.
+
+    Args:
+        params: The arguments (see `ChatCompletionParams`), `stream` among them.
+
+    Returns:
+        The request, or the error to raise: always one of this library's.
+    """
+    return _checked(_chat_request, params)
+
+
+def fim_request(params: Mapping[str, Any]) -> WireRequest | DeepSeekError:
+    """Check and encode the arguments of `completions.create`.
+
+    Args:
+        params: The arguments (see `CompletionParams`), `stream` among them.
+
+    Returns:
+        The request, or the error to raise: always one of this library's.
+    """
+    return _checked(_fim_request, params)
+
+
+def get_request(path: str, options: Mapping[str, Any]) -> WireRequest | DeepSeekError:
+    """A request without a body.
+
+    Args:
+        path: The path below the base URL.
+        options: See `CallOptions`.
+
+    Returns:
+        The request, or the error to raise: always one of this library's.
+    """
+
+    def build(given: Mapping[str, Any]) -> WireRequest:
+        for name in given.keys() - _OPTIONS:
+            raise _unknown(name, _OPTIONS)
+        return WireRequest("GET", path, given)
+
+    return _checked(build, options)
+
+
+def _checked(
+    build: Callable[[Mapping[str, Any]], WireRequest], params: Mapping[str, Any]
+) -> WireRequest | DeepSeekError:
+    try:
+        return build(params)
+    except DeepSeekError as error:
+        found = error
+    # Its frames and its context hold the parameters.
+    found.__cause__ = found.__context__ = None
+    return found.with_traceback(None)
+
+
+def _chat_request(params: Mapping[str, Any]) -> WireRequest:
+    wire, extra = _select(params, _ChatShape)
+    if "messages" in wire:
+        wire["messages"] = _messages(wire["messages"])
+    if "tools" in wire:
+        wire["tools"] = [_plain(tool) for tool in _listed(wire["tools"], "tools")]
+    _check(wire, _ChatShape)
+    tools = wire.get("tools", ())
+    beta = _is_prefix(wire["messages"][-1]) or any(_is_strict(tool) for tool in tools)
+    return _finish(
+        WireRequest("POST", "/chat/completions", params, beta=beta), wire, extra
+    )
+
+
+def _fim_request(params: Mapping[str, Any]) -> WireRequest:
+    wire, extra = _select(params, _FIMShape)
+    _check(wire, _FIMShape)
+    return _finish(WireRequest("POST", "/completions", params, beta=True), wire, extra)
+
+
+def _finish(
+    request: WireRequest, wire: dict[str, Any], extra: Mapping[str, Any] | None
+) -> WireRequest:
+    if extra:
+        wire = {**wire, **extra}
+    request.model = wire.get("model")
+    request.stream = wire.get("stream") is True
+    if wire.get("stream_options") is not None and not request.stream:
+        message = "stream_options needs stream=True"
+        raise InvalidRequestError(message, param="stream_options")
+    try:
+        request.body = _encoder.encode(wire)
+    except _ENCODE_ERRORS:
+        param = _culprit(wire)
+    else:
+        return request
+    message = f"{param} cannot be encoded as JSON (an unknown type or a lone surrogate)"
+    raise InvalidRequestError(message, param=param)
+
+
+def _select(
+    params: Mapping[str, Any], shape: type[Struct]
+) -> tuple[dict[str, Any], Mapping[str, Any] | None]:
+    """Sort the arguments into fields of the body and `extra_body`."""
+    known = shape.__struct_fields__
+    wire: dict[str, Any] = {}
+    for name, value in params.items():
+        if value is None or name in _OPTIONS:
+            continue
+        if name in known:
+            wire[name] = _plain(value) if isinstance(value, RequestStruct) else value
+            if name in _WITHOUT_EFFECT and value:
+                _warn(f"the API ignores {name}")
+        elif name in _RENAMED:
+            wire.setdefault(_RENAMED[name], value)
+            _warn(f"{name} is sent as {_RENAMED[name]}, the API's name for it")
+        elif name in _IGNORED:
+            _warn(f"the API knows no {name}: not sent (force it with extra_body)")
+        else:
+            raise _unknown(name, known)
+    return wire, _instance(params, "extra_body", dict)
+
+
+def _warn(message: str) -> None:
+    # The frames between here and the caller: _select, the builder, _checked, the
+    # public function, create.
+    warnings.warn(message, DeepSeekWarning, stacklevel=7)
+
+
+def _unknown(name: str, known: Iterable[str]) -> InvalidRequestError:
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {close[0]}? " if close else ""
+    message = (
+        f"unknown parameter {name!r}: {hint}a field new to the API goes in extra_body"
+    )
+    return InvalidRequestError(message, param=name)
+
+
+def _listed(values: object, name: str) -> list[Any]:
+    if isinstance(values, list):
+        return values
+    if isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable):
+        message = f"{name} must be a list, not {type(values).__name__}"
+        raise InvalidRequestError(message, param=name)
+    return list(values)
+
+
+def _messages(messages: object) -> list[Any]:
+    listed = _listed(messages, "messages")
+    if not listed:
+        message = "messages must hold one message at least"
+        raise InvalidRequestError(message, param="messages")
+    return [
+        message
+        if type(message) is dict and "tool_calls" not in message
+        else _plain(message)
+        for message in listed
+    ]
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401 - whatever the caller passed
+    """A message or tool as a dict; anything else as it is, for the check to refuse."""
+    if isinstance(value, ChatCompletionMessage):
+        return value.to_dict()
+    if isinstance(value, RequestStruct):
+        value = msgspec.structs.asdict(value)
+        value = {k: v for k, v in value.items() if v is not msgspec.UNSET}
+    elif isinstance(value, Mapping):
+        value = dict(value)
+    else:
+        return value
+    calls = value.get("tool_calls")
+    if isinstance(calls, list | tuple):
+        value["tool_calls"] = [
+            tool_call_to_dict(call) if isinstance(call, ToolCall) else call
+            for call in calls
+        ]
+    return value
+
+
+def _check(wire: dict[str, Any], shape: type[Struct]) -> None:
+    for name in _FLOATS:
+        value = wire.get(name)
+        if isinstance(value, float) and not math.isfinite(value):
+            message = f"{name} must be a finite number, not {value}"
+            raise InvalidRequestError(message, param=name)
+    try:
+        msgspec.convert(wire, shape, from_attributes=True)
+    except msgspec.ValidationError as error:
+        text = str(error)
+    except (RecursionError, TypeError):
+        text = "a value of an unknown type"
+    else:
+        return
+    what, _, where = text.partition(" - at `$.")
+    where = where.rstrip("`")
+    if not where and "`" in what:
+        where = what.rsplit("`", 2)[-2]  # a missing field is named in the text itself
+    raise InvalidRequestError(f"{where or 'request'}: {what}", param=where or None)
+
+
+def _is_prefix(message: Mapping[str, Any]) -> bool:
+    return bool(message.get("prefix"))
+
+
+def _is_strict(tool: Mapping[str, Any]) -> bool:
+    function = tool.get("function")
+    if isinstance(function, Mapping):
+        return bool(function.get("strict"))
+    return getattr(function, "strict", None) is True
+
+
+def _culprit(value: object, path: str = "", depth: int = 0) -> str:
+    """The path of the first value that cannot be encoded."""
+    items: Iterable[tuple[str, Any]] = ()
+    if isinstance(value, Struct):
+        value = msgspec.structs.asdict(value)
+    if isinstance(value, Mapping) and depth < 20:  # noqa: PLR2004
+        items = ((f"{path}.{k}" if path else str(k), v) for k, v in value.items())
+    elif isinstance(value, list | tuple) and depth < 20:  # noqa: PLR2004
+        items = ((f"{path}[{i}]", v) for i, v in enumerate(value))
+    for name, item in items:
+        try:
+            _encoder.encode(item)
+        except _ENCODE_ERRORS:
+            return _culprit(item, name, depth + 1)
+    return path.encode("ascii", "replace").decode() or "the request"

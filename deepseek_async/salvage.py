@@ -1,0 +1,137 @@
+"""Structs out of JSON that does not fit them.
+
+The decoders of `codec` are strict because strict is fast. Where an answer has a
+field too many, a null, or a wrong type, they give up and this module takes what it
+can: field by field, a value that does not fit becomes the field's default, and a
+name the struct does not have is kept in `extra`.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from types import UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin
+
+import msgspec
+from msgspec import NODEFAULT, Struct, structs
+
+from .types.meta import Extensible
+
+S = TypeVar("S", bound=Struct)
+
+_LENIENT_ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError)
+
+
+def parse(data: bytes) -> Any:
+    """Decode JSON as generously as can be done safely.
+
+    Beyond what msgspec takes, a byte-order mark, invalid UTF-8 and lone surrogate
+    escapes are accepted; what has no character becomes U+FFFD.
+
+    Args:
+        data: JSON text.
+
+    Returns:
+        Plain JSON values.
+
+    Raises:
+        ValueError: It is not JSON, or nested too deeply.
+    """
+    data = data.removeprefix(b"\xef\xbb\xbf")
+    try:
+        return msgspec.json.decode(data)
+    except RecursionError:
+        message = "JSON nested too deeply"
+    except _LENIENT_ERRORS:
+        message = ""
+    if not message:
+        try:
+            return _without_surrogates(json.loads(data.decode("utf-8", "replace")))
+        except RecursionError:
+            message = "JSON nested too deeply"
+        except ValueError:
+            # The parser's own words quote nothing of the data, but its exception
+            # carries the whole document.
+            message = "not JSON"
+    raise ValueError(message)
+
+
+def _without_surrogates(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, list):
+        return [_without_surrogates(item) for item in value]
+    if isinstance(value, dict):
+        return {
+            _without_surrogates(k): _without_surrogates(v) for k, v in value.items()
+        }
+    return value
+
+
+def salvage(cls: type[S], data: dict[str, Any]) -> S:
+    """Make a struct of whatever fits.
+
+    Args:
+        cls: The struct to make; every field needs a default.
+        data: A JSON object.
+
+    Returns:
+        The struct, with the object's other fields in `extra` where it has that.
+    """
+    fields = _fields(cls)
+    values = {
+        field.name: _fit(field.type, data[field.encode_name], field)
+        for field in fields
+        if field.encode_name in data
+    }
+    made = cls(**values)
+    if isinstance(made, Extensible):
+        known = {field.encode_name for field in fields}
+        made.keep_extra({k: v for k, v in data.items() if k not in known})
+    return made
+
+
+@cache
+def _fields(cls: type[Struct]) -> tuple[structs.FieldInfo, ...]:
+    return structs.fields(cls)
+
+
+def _fit(expected: Any, value: Any, field: structs.FieldInfo) -> Any:
+    try:
+        return _convert(expected, value)
+    except _LENIENT_ERRORS:
+        if field.default is not NODEFAULT:
+            return field.default
+        if field.default_factory is not NODEFAULT:
+            return field.default_factory()
+        return None
+
+
+def _convert(expected: Any, value: Any) -> Any:
+    for option in _options(expected):
+        if isinstance(option, type) and issubclass(option, Struct):
+            if isinstance(value, dict):
+                return salvage(option, value)
+        elif get_origin(option) is list and isinstance(value, list):
+            return _convert_list(get_args(option)[0], value)
+    if isinstance(value, bool) and float in _options(expected):
+        raise ValueError
+    return msgspec.convert(value, expected, strict=False)
+
+
+def _convert_list(expected: Any, values: list[Any]) -> list[Any]:
+    kept: list[Any] = []
+    for value in values:
+        try:
+            kept.append(_convert(expected, value))
+        except _LENIENT_ERRORS:
+            continue
+    return kept
+
+
+@cache
+def _options(expected: Any) -> tuple[Any, ...]:
+    if get_origin(expected) in {Union, UnionType}:
+        return get_args(expected)
+    return (expected,)

@@ -1,0 +1,418 @@
+"""Streams: chunks out of a live response, and async generators over them.
+
+A stream pulls: nothing is read ahead of its reader beyond what one network read
+brought, so a slow reader slows the server down. Every way out, the end, an error, a
+`break`, a cancellation, `close()` in another task, gives the connection back or closes
+it at once, and what had arrived stays readable in `partial`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from types import TracebackType
+from typing import Final, Generic, Protocol, Self, TypeVar
+
+from . import errors
+from .accumulate import ChatAccumulator, FIMAccumulator
+from .call import Call, incomplete
+from .chunks import PayloadReader
+from .codec import CHAT_CHUNK, FIM_CHUNK, Codec
+from .events import ChatEventMaker
+from .transport import LiveResponse, unexpected_content
+from .types.chat import ChatCompletion, ChatCompletionChunk
+from .types.events import ChatEvent, Heartbeat
+from .types.fim import Completion, CompletionChunk
+from .types.meta import Attempt, ResponseMeta
+from .types.usage import Usage
+
+C = TypeVar("C", bound=ChatCompletionChunk | CompletionChunk)
+A = TypeVar("A", bound=ChatCompletion | Completion)
+C_contra = TypeVar("C_contra", contravariant=True)
+A_co = TypeVar("A_co", covariant=True)
+
+DRAIN_SECONDS: Final = 0.25
+"""How long to wait after `[DONE]` for the end of the body, to reuse the connection."""
+
+MAX_EVENT_SIZE: Final = 16 * 1024 * 1024
+"""The largest server-sent event accepted, in bytes."""
+
+_SSE_STARTS: Final = (b"data", b"event", b"id", b"retry", b":", b"\xef\xbb\xbf")
+
+
+class _Accumulator(Protocol[C_contra, A_co]):
+    @property
+    def usage(self) -> Usage | None: ...
+    def feed(self, chunks: Iterable[C_contra]) -> None: ...
+    def completion(self) -> A_co: ...
+
+
+class Stream(Generic[C, A]):
+    """The life of one stream; `ChatStream` and `CompletionStream` are its kinds.
+
+    Args:
+        call: The call it belongs to, for attempts before the first payload.
+        response: The open response.
+    """
+
+    def __init__(
+        self,
+        call: Call,
+        response: LiveResponse,
+        codec: Codec[C],
+        accumulator: _Accumulator[C, A],
+    ) -> None:
+        self._call = call
+        self._response = response
+        self._codec = codec
+        self._accumulator = accumulator
+        self._reader = self._new_reader()
+        self._pending: deque[C] = deque()
+        self._failure: errors.DeepSeekError | None = None
+        self._is_reading = False
+        self._is_complete = False
+        self._meta: ResponseMeta | None = None
+        self._loop = asyncio.get_running_loop()
+
+    def _new_reader(self) -> PayloadReader[C]:
+        return PayloadReader(self._codec, max_event_size=MAX_EVENT_SIZE)
+
+    def __repr__(self) -> str:
+        state = "complete" if self._is_complete else "open"
+        if not self._is_complete and self._response.ended:
+            state = "closed"
+        return (
+            f"<{type(self).__name__} {state}, {self._response.clock.payloads} payloads>"
+        )
+
+    # -- what is known so far ------------------------------------------------------
+
+    @property
+    def request_id(self) -> str | None:
+        """The server's trace id: the `x-ds-trace-id` header."""
+        return self._response.request_id
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The response headers, looked up whatever their case."""
+        return self._response.headers
+
+    @property
+    def attempts(self) -> tuple[Attempt, ...]:
+        """The attempts so far; the successful one last, once the stream is complete."""
+        return self._meta.attempts if self._meta else self._call.attempts
+
+    @property
+    def keep_alives(self) -> int:
+        """Keep-alives received so far in this attempt."""
+        return self._reader.comments
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the stream was read to its `[DONE]`."""
+        return self._is_complete
+
+    @property
+    def usage(self) -> Usage | None:
+        """Token counts, once the server has sent them."""
+        return self._accumulator.usage
+
+    @property
+    def partial(self) -> A:
+        """The answer as far as it has been received, at any time."""
+        return self._accumulator.completion()
+
+    # -- reading -------------------------------------------------------------------
+
+    def __aiter__(self) -> AsyncIterator[C]:
+        return self._chunks()
+
+    async def _chunks(self) -> AsyncGenerator[C, None]:
+        pending = self._pending
+        try:
+            while pending or await self._fill():
+                while pending:
+                    yield pending.popleft()
+        finally:
+            self.close()
+
+    async def __anext__(self) -> C:
+        """The next chunk; unlike leaving `async for`, this leaves the stream open."""
+        if self._pending or await self._fill():
+            return self._pending.popleft()
+        raise StopAsyncIteration
+
+    async def completion(self) -> A:
+        """Read to the end and fold everything into one answer.
+
+        Returns:
+            What the call would have returned without `stream=True`.
+
+        Raises:
+            APIError: The stream broke; the error's `partial` holds what had arrived.
+        """
+        self._pending.clear()
+        while await self._fill():
+            self._pending.clear()
+        answer = self._accumulator.completion()
+        if self._meta is not None:
+            answer.set_meta(self._meta)
+        return answer
+
+    async def _fill(self, *, heartbeats: bool = False) -> bool:
+        """Read until a chunk is pending.
+
+        Args:
+            heartbeats: Return also when only keep-alives have arrived.
+
+        Returns:
+            Whether the stream goes on; `False` at its end.
+
+        Raises:
+            APIError: The stream failed.
+            StreamClosedError: It was closed before its end.
+        """
+        if self._is_reading:
+            message = "another task is reading this stream"
+            raise errors.StreamInUseError(message)
+        self._is_reading = True
+        try:
+            while not self._pending:
+                if self._failure is not None:
+                    raise self._failed(self._failure)
+                if self._is_complete:
+                    return False
+                if self._reader.done:
+                    await self._complete()
+                    return False
+                await self._read()
+                if heartbeats and not self._reader.done:
+                    break
+        finally:
+            self._is_reading = False
+        return True
+
+    async def _read(self) -> None:
+        """One network read, decoded."""
+        response, reader = self._response, self._reader
+        failure: errors.DeepSeekError | None = None
+        data = b""
+        try:
+            data = await response.read_some()
+        except errors.APIError as error:
+            failure = error
+            data = response.salvage()
+        except errors.DeepSeekError as error:
+            failure = error
+        if response.clock.bytes_received == len(data):
+            self._check_kind(data)
+        chunks = reader.feed(data)
+        if not data or failure is not None:
+            chunks += reader.end()
+        if chunks:
+            response.clock.paid(len(chunks))
+            self._pending.extend(chunks)
+            self._accumulator.feed(chunks)
+        response.clock.keep_alives = reader.comments
+        if reader.done:
+            return
+        failure = reader.failure or failure
+        if failure is None and not data:
+            failure = self._ended_early()
+        if failure is not None:
+            await self._fail(failure)
+
+    def _ended_early(self) -> errors.APIError:
+        clock = self._response.clock
+        if clock.bytes_received == 0:
+            message = "the server answered 200 with an empty stream"
+            return errors.EmptyResponseError(message, status=200)
+        message = f"the stream ended without [DONE] after {clock.payloads} payloads"
+        return errors.StreamInterruptedError(message)
+
+    def _check_kind(self, data: bytes) -> None:
+        """Refuse a first piece of body that cannot begin an event stream."""
+        kind = self._response.headers.get("content-type", "")
+        start = data.lstrip()
+        if "text/event-stream" in kind or not start or start.startswith(_SSE_STARTS):
+            return
+        if start.startswith(b"{"):
+            self._reader.failure = incomplete(self._response, data)
+            return
+        self._reader.failure = unexpected_content(self._response, data)
+
+    async def _fail(self, failure: errors.DeepSeekError) -> None:
+        """Try again if nothing has been received yet, else remember the failure."""
+        response = self._response
+        if isinstance(failure, errors.APIError):
+            failure.request_id = failure.request_id or response.request_id
+            if type(failure) is errors.ConnectionLostError:
+                failure = self._interrupted(failure)
+            if not response.clock.payloads:
+                response.close()
+                await self._reopen(failure)
+                return
+        self._failure = failure
+        response.close()
+
+    def _interrupted(self, lost: errors.ConnectionLostError) -> errors.APIError:
+        message = "the connection was lost in the midst of the answer"
+        interrupted = errors.StreamInterruptedError(message, request_id=lost.request_id)
+        interrupted.cause = lost.cause
+        return interrupted
+
+    async def _reopen(self, failure: errors.APIError) -> None:
+        again: errors.DeepSeekError | None = None
+        try:
+            await self._call.recover(failure)
+            self._response = await self._call.open()
+        except errors.DeepSeekError as error:
+            again = error
+        if again is not None:
+            self._failure = again
+            return
+        self._reader = self._new_reader()
+
+    def _failed(self, failure: errors.DeepSeekError) -> errors.DeepSeekError:
+        """The failure, ready to be raised: with what had arrived before it."""
+        carriers = errors.APIError, errors.ClientClosedError, errors.StreamClosedError
+        if isinstance(failure, carriers):
+            failure.partial = self._accumulator.completion()
+            if isinstance(failure, errors.APIError) and not failure.attempts:
+                failure.attempts = self._call.attempts
+        return failure.with_traceback(None)
+
+    async def _complete(self) -> None:
+        self._meta = self._call.succeeded(self._response)
+        self._is_complete = True
+        await self._response.drain(DRAIN_SECONDS)
+
+    # -- leaving -------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Close the connection unless the stream is complete. From the loop's thread.
+
+        A task that waits for this stream gets `StreamClosedError`.
+        """
+        if self._is_complete:
+            return
+        if self._failure is None:
+            self._failure = errors.StreamClosedError()
+        self._response.close(self._failure)
+
+    async def aclose(self) -> None:
+        """The same as `close`, for `contextlib.aclosing`."""
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        response = getattr(self, "_response", None)
+        if response is None or response.ended or self._loop.is_closed():
+            return
+        # The collector may run in any thread.
+        self._loop.call_soon_threadsafe(response.close)
+
+
+class ChatStream(Stream[ChatCompletionChunk, ChatCompletion]):
+    """The streamed answer to a chat request.
+
+    Iterate over it for chunks, over `text()` for visible text, over `events()` for
+    typed events, or await `completion()` for the whole answer. Use it in
+    `async with`, so that it is closed however the block is left:
+
+        async with await client.chat.completions.create(..., stream=True) as stream:
+            async for text in stream.text():
+                print(text, end="")
+
+    Leaving an `async for` early closes the stream.
+
+    https://api-docs.deepseek.com/api/create-chat-completion
+    """
+
+    def __init__(self, call: Call, response: LiveResponse) -> None:
+        super().__init__(call, response, CHAT_CHUNK, ChatAccumulator())
+
+    async def text(self) -> AsyncGenerator[str, None]:
+        """The visible text, piece by piece, reasoning left out.
+
+        Raises:
+            APIError: The stream broke; the error's `partial` holds what had arrived.
+        """
+        pending = self._pending
+        try:
+            while pending or await self._fill():
+                while pending:
+                    for choice in pending.popleft().choices:
+                        if choice.delta.content:
+                            yield choice.delta.content
+        finally:
+            self.close()
+
+    async def events(self) -> AsyncGenerator[ChatEvent, None]:
+        """Everything that happens, as typed events.
+
+        Yields:
+            `Heartbeat` while the server keeps the request waiting, `ReasoningDelta`,
+            `TextDelta`, `ToolCallArgumentsDelta`, `ToolCallFinished`,
+            `UsageReported`, and `Finished` last.
+
+        Raises:
+            APIError: The stream broke; the error's `partial` holds what had arrived.
+        """
+        maker = ChatEventMaker()
+        pending = self._pending
+        try:
+            while pending or await self._fill(heartbeats=True):
+                if not pending:
+                    yield self._heartbeat()
+                while pending:
+                    for event in maker.events(pending.popleft()):
+                        yield event
+            for event in maker.end():
+                yield event
+        finally:
+            self.close()
+
+    def _heartbeat(self) -> Heartbeat:
+        return Heartbeat(
+            keep_alives=self.keep_alives,
+            waited=self._response.clock.waited(self._loop.time()),
+            attempt=len(self._call.attempts) + 1,
+        )
+
+
+class CompletionStream(Stream[CompletionChunk, Completion]):
+    """The streamed answer to a fill-in-the-middle request; used like `ChatStream`.
+
+    https://api-docs.deepseek.com/api/create-completion
+    """
+
+    def __init__(self, call: Call, response: LiveResponse) -> None:
+        super().__init__(call, response, FIM_CHUNK, FIMAccumulator())
+
+    async def text(self) -> AsyncGenerator[str, None]:
+        """The text, piece by piece.
+
+        Raises:
+            APIError: The stream broke; the error's `partial` holds what had arrived.
+        """
+        pending = self._pending
+        try:
+            while pending or await self._fill():
+                while pending:
+                    for choice in pending.popleft().choices:
+                        if choice.text:
+                            yield choice.text
+        finally:
+            self.close()

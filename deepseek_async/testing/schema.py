@@ -1,0 +1,140 @@
+"""Tool arguments made from a JSON schema and the words of the question."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, Final
+
+from .wire import Body, is_array, is_object
+
+if TYPE_CHECKING:
+    import random
+
+_MAX_DEPTH: Final = 12
+_SPAN: Final = 100
+_FORMATS: Final = {
+    "email": "reader@example.com",
+    "hostname": "example.com",
+    "ipv4": "192.0.2.7",
+    "ipv6": "2001:db8::7",
+    "uuid": "6f1b0f0e-0d52-4b6c-9a57-2f1f0c3f7a10",
+    "date": "2026-11-20",
+    "date-time": "2026-11-20T08:00:00Z",
+}
+# A capitalised run that does not open a sentence, such as "New York".
+_NAME = re.compile(r"(?<=[a-z,] )[A-Z][\w'-]*(?:,? [A-Z][\w'-]*)*")
+_NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
+
+
+def names_in(text: str) -> list[str]:
+    """Return the proper names that `text` mentions, in order."""
+    found = _NAME.findall(text)
+    return list(dict.fromkeys(found))
+
+
+class ArgumentMaker:
+    """Fills a JSON schema with values, taking them from a text where it can.
+
+    Args:
+        text: The question whose names and numbers become arguments.
+        rng: Source of every other choice.
+    """
+
+    __slots__ = ("_names", "_numbers", "_rng", "_root", "_text")
+
+    def __init__(self, text: str, rng: random.Random, name: str = "") -> None:
+        self._text = text
+        self._rng = rng
+        self._root: Body = {}
+        self._names = [name] if name else names_in(text)
+        self._numbers = [float(number) for number in _NUMBER.findall(text)]
+
+    def make(self, schema: Body) -> Body:
+        """Return one object that `schema` allows."""
+        self._root = schema
+        value = self._value(schema, 0)
+        return value if is_object(value) else {}
+
+    # The JSON value's type is only known from the schema, hence `Any`.
+    def _value(self, schema: Body, depth: int) -> Any:  # noqa: ANN401
+        schema = self._resolve(schema)
+        for key in ("const", "default"):
+            if key in schema:
+                return schema[key]
+        if schema.get("enum"):
+            return self._pick(schema["enum"])
+        if schema.get("anyOf"):
+            return self._value(_first_real(schema["anyOf"]), depth + 1)
+        return self._typed(schema, depth)
+
+    def _typed(self, schema: Body, depth: int) -> Any:  # noqa: ANN401
+        kind = schema.get("type")
+        if is_array(kind):
+            kind = next((name for name in kind if name != "null"), "null")
+        if kind in {"integer", "number"}:
+            return self._number(schema, whole=kind == "integer")
+        if kind == "boolean":
+            return self._rng.random() < 0.5  # noqa: PLR2004
+        if kind in {"object", "array"} or "properties" in schema:
+            return self._container(schema, depth)
+        return None if kind == "null" else self._string(schema)
+
+    def _container(self, schema: Body, depth: int) -> Any:  # noqa: ANN401
+        if depth > _MAX_DEPTH:
+            return [] if schema.get("type") == "array" else {}
+        if schema.get("type") == "array":
+            return [self._value(schema.get("items") or {}, depth + 1)]
+        properties: Body = schema.get("properties") or {}
+        return {name: self._value(properties[name], depth + 1) for name in properties}
+
+    def _resolve(self, schema: Body) -> Body:
+        for _ in range(_MAX_DEPTH):
+            reference = schema.get("$ref")
+            if not isinstance(reference, str):
+                return schema
+            schema = self._follow(reference)
+        return {"type": "null"}
+
+    def _follow(self, reference: str) -> Body:
+        found: object = self._root
+        for step in reference.removeprefix("#").strip("/").split("/"):
+            if is_object(found) and step:
+                found = found.get(step)
+        return found if is_object(found) else {}
+
+    def _string(self, schema: Body) -> str:
+        if schema.get("format") in _FORMATS:
+            return _FORMATS[schema["format"]]
+        if self._names:
+            name = self._names[0]
+            if len(self._names) > 1:
+                del self._names[0]
+            return name
+        words = re.findall(r"\w+", self._text)
+        return str(self._pick(words)) if words else "text"
+
+    def _number(self, schema: Body, *, whole: bool) -> float:
+        low = _bound(schema, "minimum", "exclusiveMinimum", 0)
+        high = _bound(schema, "maximum", "exclusiveMaximum", low + _SPAN)
+        number = self._numbers.pop(0) if self._numbers else self._rng.randint(1, 9)
+        number = min(max(number, low), high)
+        if number in {schema.get("exclusiveMinimum"), schema.get("exclusiveMaximum")}:
+            number = (low + high) / 2
+        step: float | None = schema.get("multipleOf")
+        if step:
+            number = -(-number // step) * step
+        return int(number) if whole else number
+
+    def _pick(self, choices: list[Any]) -> Any:  # noqa: ANN401
+        return choices[self._rng.randrange(len(choices))]
+
+
+def _bound(schema: Body, inclusive: str, exclusive: str, default: float) -> float:
+    for key in (inclusive, exclusive):
+        if key in schema:
+            return float(schema[key])
+    return default
+
+
+def _first_real(schemas: list[Body]) -> Body:
+    return next((s for s in schemas if s.get("type") != "null"), schemas[0])
