@@ -5,11 +5,12 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
+from . import instructions
 from .certificate import make_certificate
 
 CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
@@ -26,9 +27,14 @@ class OperationFailedError(Exception):
 class Process:
     """A child that speaks JSON lines and ends when its input closes."""
 
-    def __init__(self, *arguments: str, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        *arguments: str,
+        env: Mapping[str, str] | None = None,
+        prefix: Sequence[str] = (),
+    ) -> None:
         self.child = subprocess.Popen(
-            [sys.executable, "-m", *arguments],
+            [*prefix, sys.executable, "-m", *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -71,9 +77,20 @@ class Lab:
         self.ports = server.hello
         self.certificate = certificate
 
-    def client(self, peer: str, loop: str, *, tls: bool = False) -> Process:
-        """Start the process of one peer."""
+    def client(
+        self, peer: str, loop: str, *, tls: bool = False, counting: Path | None = None
+    ) -> Process:
+        """Start the process of one peer.
+
+        Args:
+            peer: Its name in the tables.
+            loop: `asyncio` or `uvloop`.
+            tls: Whether it speaks TLS.
+            counting: Count instructions, with this folder for callgrind's dumps.
+        """
         scheme = "https" if tls else "http"
+        env = {"SSL_CERT_FILE": str(self.certificate)}
+        env |= instructions.environment(counting) if counting else {}
         return Process(
             "benchmarks.worker",
             peer,
@@ -81,7 +98,8 @@ class Lab:
             str(CLIENT_CORE),
             f"{scheme}://127.0.0.1:{self.ports[scheme]}",
             str(self.ports["control"]),
-            env={"SSL_CERT_FILE": str(self.certificate)},
+            env=env,
+            prefix=instructions.command(counting) if counting else (),
         )
 
     def rounds(

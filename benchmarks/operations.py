@@ -12,6 +12,8 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 
+from . import instructions
+from .instructions import Counter
 from .peers import Peer
 from .peers.base import PROMPT, Message
 
@@ -48,6 +50,7 @@ class Window:
         self.bench = bench
         gc.collect()
         self.server = bench.tell("cpu")
+        self.counter = Counter() if instructions.wanted() else None
         self.wall = time.perf_counter()
         self.cpu = time.process_time()
 
@@ -55,8 +58,15 @@ class Window:
         """Return the window's figures."""
         cpu = time.process_time() - self.cpu
         wall = time.perf_counter() - self.wall
+        count = self.counter.stop() if self.counter else 0
         server = self.bench.tell("cpu") - self.server
-        return {"cpu": cpu, "wall": wall, "units": units, "server": server}
+        result: Result = {"cpu": cpu, "wall": wall, "units": units, "server": server}
+        return {**result, "instructions": count} if self.counter else result
+
+
+async def nothing(bench: Bench) -> Result:
+    """Measure an empty window: what measuring itself costs."""
+    return Window(bench).close(1)
 
 
 async def together(

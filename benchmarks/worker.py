@@ -17,6 +17,7 @@ from .peers import peer_class
 
 Operation = Callable[..., Coroutine[object, object, Result]]
 OPERATIONS: dict[str, Operation] = {
+    "nothing": operations.nothing,
     "bulk": operations.bulk,
     "request": operations.request,
     "history": operations.history,

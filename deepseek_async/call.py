@@ -6,8 +6,12 @@ import asyncio
 from collections.abc import Callable
 from typing import TypeVar
 
-from . import errors
 from .codec import Codec, find_error, status_error, stream_error
+from .errors import (
+    APIError,
+    ConnectionLostError,
+    EmptyResponseError,
+)
 from .request import WireRequest
 from .session import SessionManager
 from .timeouts import NEVER
@@ -67,7 +71,7 @@ class Call:
         while True:
             try:
                 return await self.open_once()
-            except errors.APIError as error:
+            except APIError as error:
                 failure = error
             await self.recover(failure)
 
@@ -86,7 +90,7 @@ class Call:
         body = await response.read_error()
         raise status_error(response.status, response.headers, body)
 
-    async def recover(self, failure: errors.APIError) -> None:
+    async def recover(self, failure: APIError) -> None:
         """Wait for the next attempt after a failed one, or raise if there is none.
 
         Args:
@@ -113,13 +117,13 @@ class Call:
         if wait:
             await self._manager.sleep(wait)
 
-    def _wait_after(self, failure: errors.APIError, now: float) -> float | None:
+    def _wait_after(self, failure: APIError, now: float) -> float | None:
         number = len(self.attempts) + 1
         policy = self.request.retry or self._manager.retry
         wait = policy.wait(number, failure)
         if wait is None or now + wait >= self.deadline_at:
             return None
-        if isinstance(failure, errors.ConnectionLostError) and failure.stale:
+        if isinstance(failure, ConnectionLostError) and failure.stale:
             # The server had closed an idle connection: nothing was wrong with it.
             return 0.0
         return wait if self._manager.budget.spend(now) else None
@@ -176,7 +180,7 @@ async def fetch(
             response = await call.open_once()
             body = await response.read(call.max_body_size)
             answer = _decode(response, body, codec, is_complete)
-        except errors.APIError as error:
+        except APIError as error:
             failure = error
         else:
             answer.set_meta(call.succeeded(response))
@@ -193,7 +197,7 @@ def _decode(
     """Make an answer of a body, whatever its content type says."""
     if not body or body.isspace():
         message = "the server answered 200 with an empty body"
-        raise errors.EmptyResponseError(
+        raise EmptyResponseError(
             message, status=response.status, request_id=response.request_id
         )
     try:
@@ -207,7 +211,7 @@ def _decode(
     raise failure
 
 
-def incomplete(response: LiveResponse, body: bytes) -> errors.APIError:
+def incomplete(response: LiveResponse, body: bytes) -> APIError:
     """The exception for a JSON object that is no answer: an error, or nothing."""
     found = find_error(body)
     if found is not None:
@@ -215,7 +219,7 @@ def incomplete(response: LiveResponse, body: bytes) -> errors.APIError:
         failed.request_id = response.request_id
         return failed
     message = "the server answered 200 without an answer (no choices)"
-    return errors.EmptyResponseError(
+    return EmptyResponseError(
         message,
         status=response.status,
         body=body[:500].decode("utf-8", "replace"),

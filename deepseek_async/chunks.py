@@ -14,8 +14,13 @@ from typing import Final, Generic, TypeVar
 
 import msgspec
 
-from . import errors
 from .codec import Codec, excerpt_of, find_error, stream_error
+from .errors import (
+    APIError,
+    ResponseDecodeError,
+    ResponseTooLargeError,
+    SSEEventTooLargeError,
+)
 from .sse import ServerSentEvent, SSEDecoder
 from .types.chat import ChatCompletionChunk
 from .types.fim import CompletionChunk
@@ -28,6 +33,20 @@ _DATA: Final = b"data: "
 _NEXT_DATA: Final = b"\n\ndata: "
 _MAX_TAIL: Final = 16_384
 """An unfinished event longer than this is left to the decoder, which is linear."""
+
+
+def _is_regular(events: bytes, marks: int) -> bool:
+    """Whether every line break belongs to one of the marks between `data:` lines."""
+    return (
+        events.startswith(_DATA)
+        and events.count(b"\n") == 2 * marks
+        and events.endswith(b"\n\n")
+        and b"\r" not in events
+    )
+
+
+def _has_content(chunk: ChatCompletionChunk | CompletionChunk) -> bool:
+    return bool(chunk.choices) or chunk.usage is not None
 
 
 class PayloadReader(Generic[C]):
@@ -60,7 +79,7 @@ class PayloadReader(Generic[C]):
         self._is_regular = True
         self._tail = b""
         self.done = False
-        self.failure: errors.APIError | None = None
+        self.failure: APIError | None = None
         self.keep_alives = 0
 
     def feed(self, data: bytes) -> list[C]:
@@ -113,16 +132,11 @@ class PayloadReader(Generic[C]):
         done = events.endswith(_DONE_EVENT)
         if done:
             events = events[: -len(_DONE_EVENT)]
-            if not events:
-                self.done = True
-                return []
+        if not events:
+            self.done = True
+            return []
         marks = events.count(_NEXT_DATA) + 1
-        if (
-            not events.startswith(_DATA)
-            or events.count(b"\n") != 2 * marks
-            or not events.endswith(b"\n\n")
-            or b"\r" in events
-        ):
+        if not _is_regular(events, marks):
             return None
         lines = events[len(_DATA) : -2]
         try:
@@ -133,11 +147,8 @@ class PayloadReader(Generic[C]):
                 chunks = self._codec.decode_lines_strictly(lines)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return None
-        if len(chunks) != marks:
+        if len(chunks) != marks or not all(map(_has_content, chunks)):
             return None
-        for chunk in chunks:
-            if not chunk.choices and chunk.usage is None:
-                return None
         self.done = done
         return chunks
 
@@ -151,8 +162,8 @@ class PayloadReader(Generic[C]):
             return []
         try:
             events = self._sse.feed(data)
-        except errors.SSEEventTooLargeError as error:
-            self.failure = errors.ResponseTooLargeError(error.message, status=200)
+        except SSEEventTooLargeError as error:
+            self.failure = ResponseTooLargeError(error.message, status=200)
             return []
         return self._decode_events(events)
 
@@ -178,14 +189,14 @@ class PayloadReader(Generic[C]):
             chunk = self._codec.decode(data)
         except ValueError:
             chunk = None
-        if chunk is not None and (chunk.choices or chunk.usage is not None):
+        if chunk is not None and _has_content(chunk):
             return chunk
         found = find_error(data)
         if found is not None or event.event == "error":
             self.failure = stream_error(found or {"message": excerpt_of(data)}, data)
         elif chunk is None:
             message = "an event of the stream is not a JSON object"
-            self.failure = errors.ResponseDecodeError(
+            self.failure = ResponseDecodeError(
                 message, status=200, body=excerpt_of(data)
             )
         else:
@@ -203,13 +214,17 @@ class PayloadReader(Generic[C]):
             return chunks
         try:
             event = self._sse.unfinished()
-        except errors.SSEEventTooLargeError as error:
-            self.failure = errors.ResponseTooLargeError(error.message, status=200)
+        except SSEEventTooLargeError as error:
+            self.failure = ResponseTooLargeError(error.message, status=200)
             return chunks
         if event is not None:
-            chunks += self._decode_events([event])
-            if type(self.failure) is errors.ResponseDecodeError:
-                self.failure = None  # half an event: the stream was cut, no more
+            chunks += self._decode_last(event)
+        return chunks
+
+    def _decode_last(self, event: ServerSentEvent) -> list[C]:
+        chunks = self._decode_events([event])
+        if isinstance(self.failure, ResponseDecodeError):
+            self.failure = None  # half an event: the stream was cut, no more
         return chunks
 
     @property

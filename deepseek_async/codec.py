@@ -13,8 +13,18 @@ from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 
-from . import errors
-from .salvage import parse, salvage
+from .errors import (
+    BY_STATUS,
+    APIStatusError,
+    BadRequestError,
+    ContentRiskError,
+    ContextLengthExceededError,
+    InternalServerError,
+    MissingReasoningContentError,
+    RateLimitError,
+    UnknownModelError,
+)
+from .salvage import is_object, parse, salvage
 from .types.account import Balance, Model, ModelList
 from .types.chat import ChatCompletion, ChatCompletionChunk
 from .types.fim import Completion, CompletionChunk
@@ -62,9 +72,9 @@ class Codec(Generic[T]):
         except _DECODE_ERRORS:
             pass
         found = parse(data)
-        if not isinstance(found, dict):
+        if not is_object(found):
             message = f"a JSON object was expected, not {type(found).__name__}"
-            raise ValueError(message)  # noqa: TRY004 - its callers catch one kind
+            raise ValueError(message)
         return salvage(self.cls, found)
 
 
@@ -90,10 +100,10 @@ def find_error(data: bytes) -> dict[str, Any] | None:
         found = parse(data)
     except ValueError:
         return None
-    if not isinstance(found, dict):
+    if not is_object(found):
         return None
-    error = found.get("error")
-    if isinstance(error, dict):
+    error: object = found.get("error")
+    if is_object(error):
         return error
     if isinstance(error, str) and error:
         return {"message": error}
@@ -116,7 +126,7 @@ def request_id_of(headers: Mapping[str, str]) -> str | None:
 
 def status_error(
     status: int, headers: Mapping[str, str], body: bytes
-) -> errors.APIStatusError:
+) -> APIStatusError:
     """The exception for an error response.
 
     Args:
@@ -136,7 +146,7 @@ def status_error(
     return error
 
 
-def stream_error(found: Mapping[str, Any], body: bytes) -> errors.APIStatusError:
+def stream_error(found: Mapping[str, Any], body: bytes) -> APIStatusError:
     """The exception for an error object inside a response that began as 200.
 
     Args:
@@ -211,14 +221,14 @@ def _status_of(found: Mapping[str, Any]) -> int:
 _CONCURRENCY: Final = re.compile(r"current concurrency is (\d{1,9})", re.IGNORECASE)
 _CONCURRENCY_LIMIT: Final = re.compile(r"concurrency limit of (\d{1,9})", re.IGNORECASE)
 
-_REASONS: Final[tuple[tuple[str, str, type[errors.BadRequestError] | None], ...]] = (
-    ("maximum context length", "context_length", errors.ContextLengthExceededError),
-    ("reasoning_content", "reasoning_content", errors.MissingReasoningContentError),
-    ("must be passed back", "reasoning_content", errors.MissingReasoningContentError),
-    ("content exists risk", "content_risk", errors.ContentRiskError),
-    ("supported api model names", "model", errors.UnknownModelError),
-    ("model not exist", "model", errors.UnknownModelError),
-    ("model not found", "model", errors.UnknownModelError),
+_REASONS: Final[tuple[tuple[str, str, type[BadRequestError] | None], ...]] = (
+    ("maximum context length", "context_length", ContextLengthExceededError),
+    ("reasoning_content", "reasoning_content", MissingReasoningContentError),
+    ("must be passed back", "reasoning_content", MissingReasoningContentError),
+    ("content exists risk", "content_risk", ContentRiskError),
+    ("supported api model names", "model", UnknownModelError),
+    ("model not exist", "model", UnknownModelError),
+    ("model not found", "model", UnknownModelError),
     ("invalid max_tokens", "max_tokens", None),
     ("does not support this tool_choice", "tool_choice", None),
     ("response_format type is unavailable", "response_format", None),
@@ -246,11 +256,11 @@ the sole way to tell one 400 from another.
 
 def _make(
     status: int, found: Mapping[str, Any], message: str, excerpt: str
-) -> errors.APIStatusError:
-    cls = errors.BY_STATUS.get(status)
+) -> APIStatusError:
+    cls = BY_STATUS.get(status)
     if cls is None:
         server_side = status >= 500  # noqa: PLR2004
-        cls = errors.InternalServerError if server_side else errors.APIStatusError
+        cls = InternalServerError if server_side else APIStatusError
     lowered = message.lower()
     reason = None
     for text, name, special in _REASONS:
@@ -268,7 +278,7 @@ def _make(
         reason=reason,
         body=excerpt,
     )
-    if isinstance(error, errors.RateLimitError):
+    if isinstance(error, RateLimitError):
         error.concurrency_limit = _number(_CONCURRENCY_LIMIT, message)
         error.current_concurrency = _number(_CONCURRENCY, message)
     return error

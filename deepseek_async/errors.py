@@ -3,7 +3,7 @@
 ::
 
     DeepSeekError
-    ├── ConfigurationError (ValueError)       key, base URL, header, proxy: fix the client
+    ├── ConfigurationError (ValueError)       key, base URL, limit: fix the client
     ├── InvalidRequestError (ValueError)      a parameter, refused before a byte left
     ├── MissingExtraError (ImportError)       an optional extra is not installed
     ├── ClientClosedError                     the client was closed

@@ -8,13 +8,11 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
+from functools import lru_cache
 from types import MappingProxyType
-from typing import Final
+from typing import Final, Protocol
 
 from msgspec import Struct
-
-from .errors import ConfigurationError
-from .types.usage import Usage
 
 PRICES_AS_OF: Final = date(2026, 11, 15)
 """When the built-in table was read off the price page."""
@@ -92,11 +90,11 @@ def is_peak(at: datetime, *, holidays: Collection[date] = HOLIDAYS) -> bool:
         holidays: Beijing dates without peak hours.
 
     Raises:
-        ConfigurationError: The time has no time zone.
+        ValueError: The time has no time zone.
     """
     if at.tzinfo is None:
         message = "a time without a time zone cannot be priced"
-        raise ConfigurationError(message)
+        raise ValueError(message)
     local = at.astimezone(_BEIJING)
     if local.weekday() >= _SATURDAY or local.date() in holidays:
         return False
@@ -104,12 +102,31 @@ def is_peak(at: datetime, *, holidays: Collection[date] = HOLIDAYS) -> bool:
     return any(first <= hour < last for first, last in _PEAK_HOURS_UTC)
 
 
+class TokenCounts(Protocol):
+    """What a price is computed from; `Usage` has it."""
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Input tokens, cache hits and misses together."""
+        ...
+
+    @property
+    def cached_tokens(self) -> int:
+        """Input tokens served from the context cache."""
+        ...
+
+    @property
+    def completion_tokens(self) -> int:
+        """Output tokens, reasoning included."""
+        ...
+
+
 def cost(
-    usage: Usage,
+    usage: TokenCounts,
     model: str,
     *,
     at: datetime | None = None,
-    prices: Mapping[str, Price] = PRICES,
+    prices: Mapping[str, Price] | None = None,
 ) -> Decimal | None:
     """What an answer cost in US dollars.
 
@@ -117,19 +134,68 @@ def cost(
         usage: Its token counts.
         model: The model asked for.
         at: When it was asked; now if not given.
-        prices: The price table.
+        prices: The price table, `PRICES` if not given.
 
     Returns:
         The exact amount, or `None` for a model that is not in the table.
+
+    Raises:
+        ValueError: The time has no time zone.
     """
-    price = prices.get(model)
+    price = (PRICES if prices is None else prices).get(model)
     if price is None:
         return None
-    hit = usage.cached_tokens
+    return _amount(usage, price, is_peak=is_peak(at or datetime.now(UTC)))
+
+
+def _amount(usage: TokenCounts, price: Price, *, is_peak: bool) -> Decimal:
+    # The counts come from the server: a negative one must not give money back.
+    hit = max(0, usage.cached_tokens)
     miss = max(0, usage.prompt_tokens - hit)
     amount = (
         hit * price.cache_hit
         + miss * price.cache_miss
-        + usage.completion_tokens * price.output
+        + max(0, usage.completion_tokens) * price.output
     ) / _MILLION
-    return amount * price.peak_factor if is_peak(at or datetime.now(UTC)) else amount
+    return amount * price.peak_factor if is_peak else amount
+
+
+@lru_cache(maxsize=64)
+def _is_peak_hour(hour: int) -> bool:
+    """Whether an hour, counted from the Unix epoch, has peak prices."""
+    return is_peak(datetime.fromtimestamp(hour * 3_600, UTC))
+
+
+class Bill(Struct, frozen=True, kw_only=True):
+    """What decides the price of one call besides its token counts.
+
+    Attributes:
+        model: The model asked for.
+        at: When it was asked, as Unix time in seconds.
+        prices: The client's own price table, `None` for `PRICES`.
+        is_free: Whether nothing is charged: the answer came from a cache.
+    """
+
+    model: str
+    at: float
+    prices: Mapping[str, Price] | None = None
+    is_free: bool = False
+
+    def cost(self, usage: TokenCounts, answered_by: str = "") -> Decimal | None:
+        """What the call cost in US dollars.
+
+        Args:
+            usage: The token counts of its answer.
+            answered_by: The model that answered, whose price counts if the one
+                asked for has none.
+
+        Returns:
+            The exact amount, or `None` where neither model has a price.
+        """
+        if self.is_free:
+            return Decimal(0)
+        prices = PRICES if self.prices is None else self.prices
+        price = prices.get(self.model) or prices.get(answered_by)
+        if price is None:
+            return None
+        return _amount(usage, price, is_peak=_is_peak_hour(int(self.at // 3_600)))

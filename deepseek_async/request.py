@@ -10,13 +10,14 @@ import difflib
 import math
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeGuard, TypeVar
 
 import msgspec
 from msgspec import Struct
 
 from .errors import DeepSeekError, DeepSeekWarning, InvalidRequestError
 from .retry import RetryPolicy
+from .salvage import is_array, is_object
 from .settings import check_headers
 from .timeouts import Timeouts
 from .types.chat import ChatCompletionMessage, ToolCall, tool_call_to_dict
@@ -298,7 +299,11 @@ def _select(
             _warn(f"the API knows no {name}: not sent (force it with extra_body)")
         else:
             raise _unknown(name, known)
-    return wire, _instance(params, "extra_body", dict)
+    extra = params.get("extra_body")
+    if extra is not None and not is_object(extra):
+        message = f"extra_body must be a dict, not {type(extra).__name__}"
+        raise InvalidRequestError(message, param="extra_body")
+    return wire, extra
 
 
 def _warn(message: str) -> None:
@@ -317,12 +322,20 @@ def _unknown(name: str, known: Iterable[str]) -> InvalidRequestError:
 
 
 def _listed(values: object, name: str) -> list[Any]:
-    if isinstance(values, list):
+    if is_array(values):
         return values
-    if isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable):
+    if isinstance(values, str | bytes | Mapping) or not _is_iterable(values):
         message = f"{name} must be a list, not {type(values).__name__}"
         raise InvalidRequestError(message, param=name)
     return list(values)
+
+
+def _is_iterable(value: object) -> TypeGuard[Iterable[Any]]:
+    return isinstance(value, Iterable)
+
+
+def _is_mapping(value: object) -> TypeGuard[Mapping[str, Any]]:
+    return isinstance(value, Mapping)
 
 
 def _messages(messages: object) -> list[Any]:
@@ -345,12 +358,12 @@ def _plain(value: Any) -> Any:  # noqa: ANN401 - whatever the caller passed
     if isinstance(value, RequestStruct):
         value = msgspec.structs.asdict(value)
         value = {k: v for k, v in value.items() if v is not msgspec.UNSET}
-    elif isinstance(value, Mapping):
+    elif _is_mapping(value):
         value = dict(value)
     else:
         return value
-    calls = value.get("tool_calls")
-    if isinstance(calls, list | tuple):
+    calls: object = value.get("tool_calls")
+    if _is_iterable(calls):
         value["tool_calls"] = [
             tool_call_to_dict(call) if isinstance(call, ToolCall) else call
             for call in calls
@@ -376,7 +389,8 @@ def _check(wire: dict[str, Any], shape: type[Struct]) -> None:
     where = where.rstrip("`")
     if not where and "`" in what:
         where = what.rsplit("`", 2)[-2]  # a missing field is named in the text itself
-    raise InvalidRequestError(f"{where or 'request'}: {what}", param=where or None)
+    message = f"{where or 'request'}: {what}"
+    raise InvalidRequestError(message, param=where or None)
 
 
 def _is_prefix(message: Mapping[str, Any]) -> bool:
@@ -384,8 +398,8 @@ def _is_prefix(message: Mapping[str, Any]) -> bool:
 
 
 def _is_strict(tool: Mapping[str, Any]) -> bool:
-    function = tool.get("function")
-    if isinstance(function, Mapping):
+    function: object = tool.get("function")
+    if _is_mapping(function):
         return bool(function.get("strict"))
     return getattr(function, "strict", None) is True
 
@@ -395,9 +409,9 @@ def _culprit(value: object, path: str = "", depth: int = 0) -> str:
     items: Iterable[tuple[str, Any]] = ()
     if isinstance(value, Struct):
         value = msgspec.structs.asdict(value)
-    if isinstance(value, Mapping) and depth < 20:  # noqa: PLR2004
+    if _is_mapping(value) and depth < 20:  # noqa: PLR2004
         items = ((f"{path}.{k}" if path else str(k), v) for k, v in value.items())
-    elif isinstance(value, list | tuple) and depth < 20:  # noqa: PLR2004
+    elif is_array(value) and depth < 20:  # noqa: PLR2004
         items = ((f"{path}[{i}]", v) for i, v in enumerate(value))
     for name, item in items:
         try:

@@ -15,7 +15,15 @@ from typing import Final
 
 from msgspec import Struct
 
-from . import errors
+from .errors import (
+    APIConnectionError,
+    APIStatusError,
+    APITimeoutError,
+    ConfigurationError,
+    DeadlineExceededError,
+    DeepSeekError,
+    EmptyResponseError,
+)
 
 RETRIED_STATUS: Final = frozenset({408, 429, 500, 502, 503, 504})
 """Statuses after which the same request may succeed."""
@@ -46,27 +54,27 @@ class RetryPolicy(Struct, kw_only=True, frozen=True):
     def __post_init__(self) -> None:
         if type(self.attempts) is not int or self.attempts < 1:
             message = "RetryPolicy.attempts must be at least 1"
-            raise errors.ConfigurationError(message)
+            raise ConfigurationError(message)
         for name in ("base", "cap", "retry_after_cap"):
             value = getattr(self, name)
             if type(value) not in {int, float} or not 0 <= value < math.inf:
                 message = f"RetryPolicy.{name} must be a finite number of at least 0"
-                raise errors.ConfigurationError(message)
+                raise ConfigurationError(message)
 
-    def allows(self, error: errors.DeepSeekError) -> bool:
+    def allows(self, error: DeepSeekError) -> bool:
         """Whether an error of this kind is worth another attempt."""
-        if isinstance(error, errors.DeadlineExceededError):
+        if isinstance(error, DeadlineExceededError):
             return False
-        if isinstance(error, errors.APITimeoutError):
+        if isinstance(error, APITimeoutError):
             return self.timeouts
-        if isinstance(error, errors.APIStatusError):
+        if isinstance(error, APIStatusError):
             return error.status in RETRIED_STATUS
-        return isinstance(error, errors.APIConnectionError | errors.EmptyResponseError)
+        return isinstance(error, APIConnectionError | EmptyResponseError)
 
     def wait(
         self,
         number: int,
-        error: errors.DeepSeekError,
+        error: DeepSeekError,
         uniform: Callable[[float, float], float] = random.uniform,
     ) -> float | None:
         """Seconds to wait after failed attempt `number`, or `None` to give up.

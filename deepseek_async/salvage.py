@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from functools import cache
 from types import UnionType
-from typing import Any, TypeVar, Union, get_args, get_origin
+from typing import Any, TypeGuard, TypeVar, Union, cast, get_args, get_origin
 
 import msgspec
 from msgspec import NODEFAULT, Struct, structs
@@ -23,7 +23,17 @@ S = TypeVar("S", bound=Struct)
 _LENIENT_ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError)
 
 
-def parse(data: bytes) -> Any:
+def is_object(value: object) -> TypeGuard[dict[str, Any]]:
+    """Whether a JSON value is an object."""
+    return isinstance(value, dict)
+
+
+def is_array(value: object) -> TypeGuard[list[Any]]:
+    """Whether a JSON value is an array."""
+    return isinstance(value, list)
+
+
+def parse(data: bytes) -> object:
     """Decode JSON as generously as can be done safely.
 
     Beyond what msgspec takes, a byte-order mark, invalid UTF-8 and lone surrogate
@@ -57,12 +67,12 @@ def parse(data: bytes) -> Any:
     raise ValueError(message)
 
 
-def _without_surrogates(value: Any) -> Any:
+def _without_surrogates(value: object) -> object:
     if isinstance(value, str):
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    if isinstance(value, list):
+    if is_array(value):
         return [_without_surrogates(item) for item in value]
-    if isinstance(value, dict):
+    if is_object(value):
         return {
             _without_surrogates(k): _without_surrogates(v) for k, v in value.items()
         }
@@ -97,7 +107,7 @@ def _fields(cls: type[Struct]) -> tuple[structs.FieldInfo, ...]:
     return structs.fields(cls)
 
 
-def _fit(expected: Any, value: Any, field: structs.FieldInfo) -> Any:
+def _fit(expected: object, value: object, field: structs.FieldInfo) -> object:
     try:
         return _convert(expected, value)
     except _LENIENT_ERRORS:
@@ -108,20 +118,23 @@ def _fit(expected: Any, value: Any, field: structs.FieldInfo) -> Any:
         return None
 
 
-def _convert(expected: Any, value: Any) -> Any:
+def _convert(expected: object, value: object) -> object:
     for option in _options(expected):
         if isinstance(option, type) and issubclass(option, Struct):
-            if isinstance(value, dict):
+            if is_object(value):
                 return salvage(option, value)
-        elif get_origin(option) is list and isinstance(value, list):
+        elif get_origin(option) is list and is_array(value):
             return _convert_list(get_args(option)[0], value)
     if isinstance(value, bool) and float in _options(expected):
         raise ValueError
-    return msgspec.convert(value, expected, strict=False)
+    converted: object = msgspec.convert(
+        value, cast("type[object]", expected), strict=False
+    )
+    return converted
 
 
-def _convert_list(expected: Any, values: list[Any]) -> list[Any]:
-    kept: list[Any] = []
+def _convert_list(expected: object, values: list[Any]) -> list[object]:
+    kept: list[object] = []
     for value in values:
         try:
             kept.append(_convert(expected, value))
@@ -131,7 +144,7 @@ def _convert_list(expected: Any, values: list[Any]) -> list[Any]:
 
 
 @cache
-def _options(expected: Any) -> tuple[Any, ...]:
+def _options(expected: object) -> tuple[Any, ...]:
     if get_origin(expected) in {Union, UnionType}:
         return get_args(expected)
     return (expected,)

@@ -7,7 +7,7 @@ import os
 import re
 import warnings
 from collections.abc import Mapping
-from typing import Any, Final, NoReturn
+from typing import Final, NoReturn
 from urllib.parse import urlsplit
 
 from ._version import __version__
@@ -200,7 +200,7 @@ def check_headers(headers: Mapping[str, str] | None) -> dict[str, str]:
     return checked
 
 
-def _problem_with_header(name: Any, value: Any) -> str:
+def _problem_with_header(name: object, value: object) -> str:
     if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
         return "is not a header name"
     if name.lower() in _OWN_HEADERS:

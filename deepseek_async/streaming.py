@@ -10,15 +10,24 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from types import TracebackType
 from typing import Final, Generic, Protocol, Self, TypeVar
 
-from . import errors
 from .accumulate import ChatAccumulator, FIMAccumulator
 from .call import Call, incomplete
 from .chunks import PayloadReader
 from .codec import CHAT_CHUNK, FIM_CHUNK, Codec
+from .errors import (
+    APIError,
+    ClientClosedError,
+    ConnectionLostError,
+    DeepSeekError,
+    EmptyResponseError,
+    StreamClosedError,
+    StreamInterruptedError,
+    StreamInUseError,
+)
 from .events import ChatEventMaker
 from .transport import LiveResponse, unexpected_content
 from .types.chat import ChatCompletion, ChatCompletionChunk
@@ -44,7 +53,7 @@ _SSE_STARTS: Final = (b"data", b"event", b"id", b"retry", b":", b"\xef\xbb\xbf")
 class _Accumulator(Protocol[C_contra, A_co]):
     @property
     def usage(self) -> Usage | None: ...
-    def feed(self, chunks: Iterable[C_contra]) -> None: ...
+    def feed(self, chunks: Iterable[C_contra], /) -> None: ...
     def completion(self) -> A_co: ...
 
 
@@ -69,7 +78,7 @@ class Stream(Generic[C, A]):
         self._accumulator = accumulator
         self._reader = self._new_reader()
         self._pending: deque[C] = deque()
-        self._failure: errors.DeepSeekError | None = None
+        self._failure: DeepSeekError | None = None
         self._is_reading = False
         self._is_complete = False
         self._meta: ResponseMeta | None = None
@@ -175,7 +184,7 @@ class Stream(Generic[C, A]):
         """
         if self._is_reading:
             message = "another task is reading this stream"
-            raise errors.StreamInUseError(message)
+            raise StreamInUseError(message)
         self._is_reading = True
         try:
             while not self._pending:
@@ -196,25 +205,16 @@ class Stream(Generic[C, A]):
     async def _read(self) -> None:
         """One network read, decoded."""
         response, reader = self._response, self._reader
-        failure: errors.DeepSeekError | None = None
+        failure: DeepSeekError | None = None
         data = b""
         try:
             data = await response.read_some()
-        except errors.APIError as error:
+        except APIError as error:
             failure = error
             data = response.salvage()
-        except errors.DeepSeekError as error:
+        except DeepSeekError as error:
             failure = error
-        if response.clock.bytes_received == len(data):
-            self._check_kind(data)
-        chunks = reader.feed(data)
-        if not data or failure is not None:
-            chunks += reader.end()
-        if chunks:
-            response.clock.paid(len(chunks))
-            self._pending.extend(chunks)
-            self._accumulator.feed(chunks)
-        response.clock.keep_alives = reader.comments
+        self._take(data, ended=not data or failure is not None)
         if reader.done:
             return
         failure = reader.failure or failure
@@ -223,13 +223,27 @@ class Stream(Generic[C, A]):
         if failure is not None:
             await self._fail(failure)
 
-    def _ended_early(self) -> errors.APIError:
+    def _take(self, data: bytes, *, ended: bool) -> None:
+        """Decode a piece of the body into pending chunks."""
+        response, reader = self._response, self._reader
+        if response.clock.bytes_received == len(data):
+            self._check_kind(data)
+        chunks = reader.feed(data)
+        if ended:
+            chunks += reader.end()
+        if chunks:
+            response.clock.paid(len(chunks))
+            self._pending.extend(chunks)
+            self._accumulator.feed(chunks)
+        response.clock.keep_alives = reader.comments
+
+    def _ended_early(self) -> APIError:
         clock = self._response.clock
         if clock.bytes_received == 0:
             message = "the server answered 200 with an empty stream"
-            return errors.EmptyResponseError(message, status=200)
+            return EmptyResponseError(message, status=200)
         message = f"the stream ended without [DONE] after {clock.payloads} payloads"
-        return errors.StreamInterruptedError(message)
+        return StreamInterruptedError(message)
 
     def _check_kind(self, data: bytes) -> None:
         """Refuse a first piece of body that cannot begin an event stream."""
@@ -242,12 +256,12 @@ class Stream(Generic[C, A]):
             return
         self._reader.failure = unexpected_content(self._response, data)
 
-    async def _fail(self, failure: errors.DeepSeekError) -> None:
+    async def _fail(self, failure: DeepSeekError) -> None:
         """Try again if nothing has been received yet, else remember the failure."""
         response = self._response
-        if isinstance(failure, errors.APIError):
+        if isinstance(failure, APIError):
             failure.request_id = failure.request_id or response.request_id
-            if type(failure) is errors.ConnectionLostError:
+            if type(failure) is ConnectionLostError:
                 failure = self._interrupted(failure)
             if not response.clock.payloads:
                 response.close()
@@ -256,30 +270,30 @@ class Stream(Generic[C, A]):
         self._failure = failure
         response.close()
 
-    def _interrupted(self, lost: errors.ConnectionLostError) -> errors.APIError:
+    def _interrupted(self, lost: ConnectionLostError) -> APIError:
         message = "the connection was lost in the midst of the answer"
-        interrupted = errors.StreamInterruptedError(message, request_id=lost.request_id)
+        interrupted = StreamInterruptedError(message, request_id=lost.request_id)
         interrupted.cause = lost.cause
         return interrupted
 
-    async def _reopen(self, failure: errors.APIError) -> None:
-        again: errors.DeepSeekError | None = None
+    async def _reopen(self, failure: APIError) -> None:
+        again: DeepSeekError | None = None
         try:
             await self._call.recover(failure)
             self._response = await self._call.open()
-        except errors.DeepSeekError as error:
+        except DeepSeekError as error:
             again = error
         if again is not None:
             self._failure = again
             return
         self._reader = self._new_reader()
 
-    def _failed(self, failure: errors.DeepSeekError) -> errors.DeepSeekError:
+    def _failed(self, failure: DeepSeekError) -> DeepSeekError:
         """The failure, ready to be raised: with what had arrived before it."""
-        carriers = errors.APIError, errors.ClientClosedError, errors.StreamClosedError
+        carriers = APIError, ClientClosedError, StreamClosedError
         if isinstance(failure, carriers):
             failure.partial = self._accumulator.completion()
-            if isinstance(failure, errors.APIError) and not failure.attempts:
+            if isinstance(failure, APIError) and not failure.attempts:
                 failure.attempts = self._call.attempts
         return failure.with_traceback(None)
 
@@ -298,7 +312,7 @@ class Stream(Generic[C, A]):
         if self._is_complete:
             return
         if self._failure is None:
-            self._failure = errors.StreamClosedError()
+            self._failure = StreamClosedError()
         self._response.close(self._failure)
 
     async def aclose(self) -> None:

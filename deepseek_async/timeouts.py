@@ -15,7 +15,16 @@ from typing import Final
 
 from msgspec import Struct
 
-from . import errors
+from .errors import (
+    APITimeoutError,
+    ConfigurationError,
+    ConnectTimeoutError,
+    DeadlineExceededError,
+    FirstPayloadTimeoutError,
+    PayloadGapTimeoutError,
+    ResponseHeadTimeoutError,
+    SilenceTimeoutError,
+)
 
 
 class Timeouts(Struct, kw_only=True, frozen=True):
@@ -51,7 +60,7 @@ class Timeouts(Struct, kw_only=True, frozen=True):
             number = isinstance(value, int | float) and not isinstance(value, bool)
             if not number or math.isnan(value) or value <= 0:
                 message = f"Timeouts.{name} must be a positive number or None"
-                raise errors.ConfigurationError(message)
+                raise ConfigurationError(message)
 
     @classmethod
     def uniform(cls, seconds: float | None) -> Timeouts:
@@ -160,7 +169,7 @@ class BodyClock:
             content = self._payload_wait_from + self._first_payload, "first_payload"
         return min(first, silence, content)
 
-    def error(self, clock: str, request_id: str | None) -> errors.APITimeoutError:
+    def error(self, clock: str, request_id: str | None) -> APITimeoutError:
         """The exception for a clock that ran out."""
         cls, text = _BODY_ERRORS[clock]
         limit = _or_never(getattr(self.timeouts, clock))
@@ -178,27 +187,27 @@ class BodyClock:
         )
 
 
-_BODY_ERRORS: Final[dict[str, tuple[type[errors.APITimeoutError], str]]] = {
-    "first_payload": (errors.FirstPayloadTimeoutError, "no content came"),
-    "payload_gap": (errors.PayloadGapTimeoutError, "no further content came"),
-    "silence": (errors.SilenceTimeoutError, "not one byte came"),
-    "deadline": (errors.DeadlineExceededError, "the call did not finish"),
+_BODY_ERRORS: Final[dict[str, tuple[type[APITimeoutError], str]]] = {
+    "first_payload": (FirstPayloadTimeoutError, "no content came"),
+    "payload_gap": (PayloadGapTimeoutError, "no further content came"),
+    "silence": (SilenceTimeoutError, "not one byte came"),
+    "deadline": (DeadlineExceededError, "the call did not finish"),
 }
 
 
-def connect_error(limit: float) -> errors.APITimeoutError:
+def connect_error(limit: float) -> APITimeoutError:
     """The exception for a connection that took too long."""
     message = f"no connection within {limit:g} s; see Timeouts.connect"
-    return errors.ConnectTimeoutError(message, limit=limit)
+    return ConnectTimeoutError(message, limit=limit)
 
 
-def head_error(limit: float) -> errors.APITimeoutError:
+def head_error(limit: float) -> APITimeoutError:
     """The exception for a response head that did not come."""
     message = f"no response head within {limit:g} s; see Timeouts.head"
-    return errors.ResponseHeadTimeoutError(message, limit=limit)
+    return ResponseHeadTimeoutError(message, limit=limit)
 
 
-def deadline_error(limit: float) -> errors.APITimeoutError:
+def deadline_error(limit: float) -> APITimeoutError:
     """The exception for an overall deadline that passed before a body began."""
     message = f"the call did not finish within {limit:g} s; see Timeouts.deadline"
-    return errors.DeadlineExceededError(message, limit=limit)
+    return DeadlineExceededError(message, limit=limit)

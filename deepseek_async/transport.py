@@ -17,8 +17,18 @@ from typing import TYPE_CHECKING, Final
 
 import aiohttp
 
-from . import errors
 from .codec import excerpt_of, request_id_of
+from .errors import (
+    APIConnectionError,
+    APITimeoutError,
+    ConnectError,
+    ConnectionLostError,
+    DeepSeekError,
+    ResponseDecodeError,
+    ResponseTooLargeError,
+    StreamClosedError,
+    UnexpectedContentTypeError,
+)
 from .timeouts import (
     NEVER,
     BodyClock,
@@ -174,25 +184,25 @@ def _said(error: BaseException) -> str:
 
 def _opening_error(
     error: Exception, opening: Opening, timeouts: Timeouts
-) -> errors.APIConnectionError:
+) -> APIConnectionError:
     if isinstance(error, aiohttp.ConnectionTimeoutError):
         return connect_error(timeouts.connect or 0.0)
     if type(error) is TimeoutError:
         return _clock_error(opening, timeouts)
-    made: errors.APIConnectionError
+    made: APIConnectionError
     if isinstance(error, aiohttp.ClientConnectorError) or not opening.connected:
-        made = errors.ConnectError("no connection to the server")
+        made = ConnectError("no connection to the server")
     elif isinstance(error, aiohttp.ClientResponseError):
         # aiohttp calls this a 400, though no server said so.
-        made = errors.ConnectionLostError("the server's reply is not HTTP")
+        made = ConnectionLostError("the server's reply is not HTTP")
     else:
-        made = errors.ConnectionLostError("the connection was lost before a reply came")
+        made = ConnectionLostError("the connection was lost before a reply came")
         made.stale = not opening.fresh
     made.cause = _said(error)
     return made
 
 
-def _clock_error(opening: Opening, timeouts: Timeouts) -> errors.APITimeoutError:
+def _clock_error(opening: Opening, timeouts: Timeouts) -> APITimeoutError:
     now = asyncio.get_running_loop().time()
     if now >= opening.deadline_at:
         return deadline_error(timeouts.deadline or 0.0)
@@ -241,7 +251,7 @@ class LiveResponse:
         self._on_end = on_end
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
-        self._reason: errors.DeepSeekError | None = None
+        self._reason: DeepSeekError | None = None
         self.clock = clock
         self._step = clock.smallest
         self.status = response.status
@@ -324,7 +334,7 @@ class LiveResponse:
             if clock.bytes_received > limit:
                 self.close()
                 message = f"the body is larger than {limit} bytes"
-                raise errors.ResponseTooLargeError(
+                raise ResponseTooLargeError(
                     message, status=self.status, request_id=self.request_id
                 )
         return parts[0] if len(parts) == 1 else b"".join(parts)
@@ -337,7 +347,7 @@ class LiveResponse:
             while size < MAX_ERROR_BODY and (data := await self.read_some()):
                 parts.append(data)
                 size += len(data)
-        except errors.APIConnectionError:
+        except APIConnectionError:
             parts.append(self.salvage())
         self.close()
         return b"".join(parts)
@@ -362,7 +372,7 @@ class LiveResponse:
         else:
             self.close()
 
-    def close(self, reason: errors.DeepSeekError | None = None) -> None:
+    def close(self, reason: DeepSeekError | None = None) -> None:
         """Give the response up and close its connection, unless it has ended.
 
         Args:
@@ -371,7 +381,7 @@ class LiveResponse:
         if self.ended:
             return
         if self._reason is None:
-            self._reason = reason or errors.StreamClosedError("the stream was closed")
+            self._reason = reason or StreamClosedError("the stream was closed")
         self._end()
         self._response.close()
 
@@ -400,23 +410,19 @@ class LiveResponse:
             self._timer = self._loop.call_at(at, self._watch)
 
 
-def _reading_error(
-    error: Exception, request_id: str | None
-) -> errors.APIConnectionError:
-    made = errors.ConnectionLostError(
+def _reading_error(error: Exception, request_id: str | None) -> APIConnectionError:
+    made = ConnectionLostError(
         "the connection was lost in the midst of the body", request_id=request_id
     )
     made.cause = _said(error)
     return made
 
 
-def unexpected_content(
-    response: LiveResponse, body: bytes
-) -> errors.ResponseDecodeError:
+def unexpected_content(response: LiveResponse, body: bytes) -> ResponseDecodeError:
     """The exception for a success status whose body is not the API's."""
     kind = response.headers.get("content-type", "no content type")
-    return errors.UnexpectedContentTypeError(
-        f"the server answered {response.status} with {kind:.80}, not with the API's JSON"
+    return UnexpectedContentTypeError(
+        f"the server answered {response.status} with {kind:.80}, not the API's JSON"
         " or event stream: is the base URL right, is a proxy in between?",
         status=response.status,
         body=excerpt_of(body),

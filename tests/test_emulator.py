@@ -933,7 +933,7 @@ async def test_stream_flows_at_the_pace(wire: Wire) -> None:
 
     assert len(arrivals) > 5
     assert arrivals[0][0] >= 0.05
-    assert arrivals[-1][0] - arrivals[-2][0] >= 0.09
+    assert arrivals[-1][0] - arrivals[-2][0] >= 0.05
     assert b"[DONE]" in arrivals[-1][1]
 
 
@@ -947,6 +947,24 @@ async def test_disconnect_frees_the_request(wire: Wire) -> None:
         await wire.emulator.idle()
 
     assert wire.emulator.in_flight == 0
+
+
+async def test_client_that_leaves_a_long_stream_is_no_error(
+    wire: Wire, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A connection closed amid a large answer ends it without a log line."""
+    wire.emulator.answer = lambda _: Answer(content="word " * 60_000, reasoning="")
+    body = chat("Hi", stream=True, max_tokens=100_000)
+    url = wire.emulator.base_url + "/chat/completions"
+    for _ in range(5):
+        response = await wire.session.post(url, json=body)
+        await response.content.readany()
+        response.close()
+    async with asyncio.timeout(5):
+        await wire.emulator.idle()
+
+    assert [r for r in caplog.records if r.name.startswith("aiohttp")] == []
+    assert wire.emulator.connections_opened == 5
 
 
 async def test_connections_are_counted(wire: Wire) -> None:
@@ -999,7 +1017,7 @@ async def test_five_hundred_sleeping_streams_are_fine() -> None:
                 *(wire.stream(chat("Hi", **SHORT)) for _ in range(500))
             )
 
-        assert time.perf_counter() - begun < 10
+        assert time.perf_counter() - begun < 15
         assert emulator.peak_in_flight == 500
         assert all(len(events) == len(chunks[0]) for events in chunks)
 

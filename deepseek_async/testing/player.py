@@ -104,6 +104,8 @@ class Player:
         flow = self._flow if self._reply.streamed else self._burst
         if self._reply.trickle:
             flow = self._drip
+        if self._reply.streamed and self._pace.latency > 0:
+            await asyncio.sleep(self._pace.latency)
         if hold is None:
             await flow(pieces)
             return
@@ -127,8 +129,6 @@ class Player:
     async def _flow(self, pieces: list[bytes]) -> None:
         """Send each piece when its token is due, several at once if late."""
         pace, clock = self._pace, asyncio.get_running_loop().time
-        if pace.latency > 0:
-            await asyncio.sleep(pace.latency)
         if pace.tokens_per_second <= 0 and not self._reply.review:
             await self._burst(pieces)
             return
@@ -141,7 +141,7 @@ class Player:
             sent = max(sent, due)
             if sent < body:
                 await asyncio.sleep(pace.tick(self._streams()))
-        if self._reply.review:
+        if self._reply.review and pieces[-1:] == self._reply.pieces[-1:]:
             await asyncio.sleep(pace.review)
         await self._burst(pieces[body:])
 

@@ -309,7 +309,11 @@ class DeepSeekEmulator:
             **reply.headers,
         }
         player = Player(request, reply, self.pace, lambda: self.in_flight)
-        return await player.play()
+        try:
+            return await player.play()
+        except ConnectionError:
+            # The client is gone: nobody is left to answer, and nothing went wrong.
+            return web.Response()
 
     async def _reply(self, request: web.BaseRequest, trace_id: str) -> Reply:
         """Read and remember `request`, and return the reply to it."""

@@ -8,6 +8,7 @@ https://api-docs.deepseek.com/api/create-chat-completion
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 from msgspec import Struct, field
@@ -182,6 +183,15 @@ class ChatCompletion(Answer, kw_only=True, dict=True):
     def text(self) -> str:
         """The visible text of the first choice, `""` where there is none."""
         return (self.choices[0].message.content or "") if self.choices else ""
+
+    @property
+    def cost(self) -> Decimal | None:
+        """What it cost in US dollars, by the time and the model asked for.
+
+        `None` where the server sent no token counts or the model has no price. An
+        answer that was not received by a client is priced by `model` and `created`.
+        """
+        return self._cost(self.usage, self.model, self.created)
 
     @property
     def finish_reason(self) -> str | None:

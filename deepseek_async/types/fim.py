@@ -124,3 +124,12 @@ class Completion(Answer, kw_only=True, dict=True):
     def finish_reason(self) -> str | None:
         """Why the first choice ended."""
         return self.choices[0].finish_reason if self.choices else None
+
+    @property
+    def cost(self) -> Decimal | None:
+        """What it cost in US dollars, by the time and the model asked for.
+
+        `None` where the server sent no token counts or the model has no price. An
+        answer that was not received by a client is priced by `model` and `created`.
+        """
+        return self._cost(self.usage, self.model, self.created)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from decimal import Decimal
 from types import MappingProxyType
 from typing import Any, ClassVar, Final
 
 import msgspec.json
 from msgspec import Struct, to_builtins
+
+from ..pricing import Bill, TokenCounts
 
 
 class Attempt(Struct, kw_only=True, frozen=True):
@@ -103,7 +106,7 @@ class Extensible(Struct, kw_only=True, dict=True):
             fields: Names and JSON values.
         """
         if fields:
-            self.__dict__["_extra"] = dict(fields)
+            vars(self)["_extra"] = dict(fields)
 
     def to_dict(self) -> dict[str, Any]:
         """The object as plain JSON values, unknown fields included."""
@@ -116,7 +119,7 @@ class Extensible(Struct, kw_only=True, dict=True):
 
     def __reduce__(self) -> tuple[Any, ...]:  # the protocol's own loose type
         values = {name: getattr(self, name) for name in self.__struct_fields__}
-        return _rebuild, (type(self), values, dict(self.__dict__))
+        return _rebuild, (type(self), values, dict(vars(self)))
 
 
 def _expand(value: object) -> object:
@@ -127,7 +130,7 @@ def _rebuild(
     cls: type[Extensible], values: dict[str, Any], state: dict[str, Any]
 ) -> Extensible:
     made = cls(**values)
-    made.__dict__.update(state)
+    vars(made).update(state)
     return made
 
 
@@ -135,6 +138,7 @@ class Answer(Extensible, kw_only=True, dict=True):
     """A whole answer of the server, with how it came about."""
 
     _meta: ClassVar[ResponseMeta] = _NO_META
+    _bill: ClassVar[Bill | None] = None
 
     @property
     def meta(self) -> ResponseMeta:
@@ -143,7 +147,7 @@ class Answer(Extensible, kw_only=True, dict=True):
 
     def set_meta(self, meta: ResponseMeta) -> None:
         """Attach how the answer came about."""
-        self.__dict__["_meta"] = meta
+        vars(self)["_meta"] = meta
 
     @property
     def request_id(self) -> str | None:
@@ -159,3 +163,20 @@ class Answer(Extensible, kw_only=True, dict=True):
     def attempts(self) -> tuple[Attempt, ...]:
         """Every attempt made, the successful one last."""
         return self.meta.attempts
+
+    def set_bill(self, bill: Bill) -> None:
+        """Attach what the price of the call depends on."""
+        vars(self)["_bill"] = bill
+
+    @property
+    def is_cached(self) -> bool:
+        """Whether the answer came from the client's response cache, free of charge."""
+        return self._bill is not None and self._bill.is_free
+
+    def _cost(
+        self, usage: TokenCounts | None, model: str, created: int
+    ) -> Decimal | None:
+        if usage is None:
+            return None
+        bill = self._bill or Bill(model=model, at=created)
+        return bill.cost(usage, model)

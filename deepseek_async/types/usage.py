@@ -5,7 +5,13 @@ https://api-docs.deepseek.com/api/create-chat-completion
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from datetime import datetime
+from decimal import Decimal
+
 from msgspec import Struct
+
+from ..pricing import Price, cost
 
 
 class PromptTokensDetails(Struct, kw_only=True, frozen=True):
@@ -63,6 +69,31 @@ class Usage(Struct, kw_only=True, frozen=True, omit_defaults=True):
             return self.prompt_cache_hit_tokens
         details = self.prompt_tokens_details
         return details.cached_tokens if details else 0
+
+    def cost(
+        self,
+        model: str,
+        *,
+        at: datetime | None = None,
+        prices: Mapping[str, Price] | None = None,
+    ) -> Decimal | None:
+        """What these tokens cost in US dollars.
+
+        https://api-docs.deepseek.com/quick_start/pricing
+
+        Args:
+            model: The model asked for.
+            at: When it was asked, with a time zone: peak hours cost more. Now if
+                not given.
+            prices: A price table, `PRICES` if not given.
+
+        Returns:
+            The exact amount, or `None` for a model that is not in the table.
+
+        Raises:
+            ValueError: The time has no time zone.
+        """
+        return cost(self, model, at=at, prices=prices)
 
     def __add__(self, other: Usage) -> Usage:
         """Add the counts of two answers."""

@@ -1,0 +1,50 @@
+"""The `deepseek-async` command: the library at a terminal, one module per subcommand.
+
+The rooms of this floor::
+
+    app                                     one parser, one exit code per failure
+    chat  batch  models  balance  serve  demo
+    progress                                a batch with a progress bar and totals
+    answer | rows | results | tally         text out, rows in, lines out, numbers
+    connection | options                    the real API or the embedded emulator
+    console | terminal | exits              safe text, lines on stderr, exit codes
+
+It needs the extra `cli`. Its modules are imported at the top, as everywhere in this
+package: `--help` takes about 0.3 s, of which importing the library itself is 0.2 s.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from ..errors import MissingExtraError
+
+__all__ = ["main"]
+
+_CONFIGURATION = 3
+_INTERRUPTED = 130
+_EXTRA = frozenset({"typer", "rich"})
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code; `exits.ExitCode` lists them.
+
+    Args:
+        argv: The arguments after the program's name; those of the process if not
+            given.
+
+    Returns:
+        The exit code. Without the extra `cli` it is 3, after one line on stderr.
+    """
+    try:
+        from .app import run  # noqa: PLC0415 - the extra may be missing
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in _EXTRA:
+            raise
+        missing = MissingExtraError("the command line", "cli")
+        sys.stderr.write(f"deepseek-async: error: {missing}\n")
+        return _CONFIGURATION
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    return run(sys.argv[1:] if argv is None else argv)

@@ -1,0 +1,225 @@
+"""Drives a client through a fault and checks that nothing is left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import gc
+import warnings
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, ParamSpec, TypeAlias, TypeVar
+
+from deepseek_async import AsyncDeepSeek, ChatStream, RetryPolicy, TextDelta, Timeouts
+
+T = TypeVar("T")
+P = ParamSpec("P")
+LoopFactory: TypeAlias = Callable[[], asyncio.AbstractEventLoop]
+
+
+def _loops() -> dict[str, LoopFactory]:
+    found: dict[str, LoopFactory] = {"asyncio": asyncio.new_event_loop}
+    try:
+        import uvloop  # noqa: PLC0415 - not on every platform
+    except ImportError:
+        return found
+    return {**found, "uvloop": uvloop.new_event_loop}
+
+
+LOOPS = _loops()
+
+KEY = "sk-canary-7d41b09e55c2"
+PROMPT = "canary-prompt-albatross-quince"
+REQUEST: dict[str, Any] = {
+    "model": "deepseek-flash",
+    "messages": [{"role": "user", "content": PROMPT}],
+}
+
+ONCE = RetryPolicy(attempts=1)
+PROMPTLY = RetryPolicy(attempts=3, base=0.0)
+"""Retries without a wait."""
+
+PATIENT = Timeouts(
+    connect=3.0, head=3.0, first_payload=3.0, payload_gap=3.0, silence=3.0
+)
+"""Clocks that never run out in a healthy test."""
+
+
+def client_of(url: str, **options: Any) -> AsyncDeepSeek:
+    """A client that tries once and has patient clocks, unless told otherwise."""
+    options = {"timeouts": PATIENT, "retry": ONCE, "max_connections": 4, **options}
+    return AsyncDeepSeek(api_key=KEY, base_url=url, **options)
+
+
+# -- limits and leaks ------------------------------------------------------------------
+
+
+async def within(limit: float, work: Awaitable[T]) -> T:
+    """Await, but fail when it takes longer than the hard limit."""
+    try:
+        async with asyncio.timeout(limit) as clock:
+            return await work
+    except TimeoutError:
+        if not clock.expired():
+            raise
+    message = f"not over within the hard limit of {limit} s"
+    raise AssertionError(message)
+
+
+def limited(
+    limit: float,
+) -> Callable[[Callable[P, Awaitable[T]]], Callable[P, Coroutine[Any, Any, T]]]:
+    """A hard limit for a test, after which nothing of the client may be left."""
+
+    def decorate(test: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, Any, T]]:
+        @functools.wraps(test)
+        async def limited_test(*args: P.args, **kwargs: P.kwargs) -> T:
+            with no_resource_warning():
+                result = await within(limit, test(*args, **kwargs))
+                await no_task_left()
+            return result
+
+        return limited_test
+
+    return decorate
+
+
+async def no_task_left() -> None:
+    """Fail unless this task is the only one; finalizers get a few steps to end."""
+    others: set[asyncio.Task[Any]] = set()
+    for _ in range(50):
+        others = asyncio.all_tasks() - {asyncio.current_task()}  # type: ignore[arg-type]
+        if not others:
+            return
+        await asyncio.sleep(0.002)
+    message = f"tasks left: {others}"
+    raise AssertionError(message)
+
+
+@contextmanager
+def no_resource_warning() -> Iterator[None]:
+    """Fail on anything that is finalized unclosed within the block."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+        gc.collect()
+    left = [str(warning.message) for warning in caught]
+    assert not left, f"warnings: {left}"
+
+
+def run_on(loop: str, work: Coroutine[Any, Any, T], limit: float = 5.0) -> T:
+    """Run on a loop of that kind; no task, warning or loop error may come of it."""
+    complaints: list[str] = []
+
+    async def watched() -> T:
+        asyncio.get_running_loop().set_exception_handler(
+            lambda _, context: complaints.append(str(context))
+        )
+        result = await within(limit, work)
+        await no_task_left()
+        return result
+
+    with no_resource_warning(), asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
+        result = runner.run(watched())
+    assert not complaints, complaints
+    return result
+
+
+def session_of(client: AsyncDeepSeek) -> Any:
+    """The client's session on the running loop, or `None`."""
+    return client._manager._sessions.get(asyncio.get_running_loop())
+
+
+def slots_in_use(client: AsyncDeepSeek) -> int:
+    """How many connection slots are taken."""
+    session = session_of(client)
+    if session is None:
+        return 0
+    taken: int = client._manager.max_connections - session.slots.value
+    return taken
+
+
+async def pool_empty(client: AsyncDeepSeek) -> None:
+    """Fail unless every slot is free and no response is live."""
+    session = session_of(client)
+    if session is None:
+        return
+    for _ in range(20):  # an abandoned generator is closed by a task of its own
+        if not session.live and slots_in_use(client) == 0:
+            break
+        await asyncio.sleep(0.002)
+    assert not session.live, session.live
+    assert not session.openings, session.openings
+    assert slots_in_use(client) == 0
+
+
+@asynccontextmanager
+async def clean_client(url: str, **options: Any) -> AsyncIterator[AsyncDeepSeek]:
+    """A client whose pool must be empty at the end."""
+    async with client_of(url, **options) as client:
+        yield client
+        await pool_empty(client)
+
+
+# -- ways to take an answer ------------------------------------------------------------
+
+
+class Taken:
+    """What a consumer has received.
+
+    Attributes:
+        text: The visible text, as far as it came.
+        stream: The stream, if the call returned one.
+    """
+
+    def __init__(self) -> None:
+        self.text = ""
+        self.stream: ChatStream | None = None
+
+
+Mode: TypeAlias = Callable[[AsyncDeepSeek, Taken], Awaitable[None]]
+
+
+async def open_stream(client: AsyncDeepSeek, **options: Any) -> ChatStream:
+    """A stream of the canary prompt."""
+    return await client.chat.completions.create(stream=True, **{**REQUEST, **options})
+
+
+async def by_await(client: AsyncDeepSeek, taken: Taken) -> None:
+    answer = await client.chat.completions.create(**REQUEST)
+    taken.text = answer.text
+
+
+async def by_chunks(client: AsyncDeepSeek, taken: Taken) -> None:
+    taken.stream = await open_stream(client)
+    async for chunk in taken.stream:
+        for choice in chunk.choices:
+            taken.text += choice.delta.content or ""
+
+
+async def by_text(client: AsyncDeepSeek, taken: Taken) -> None:
+    taken.stream = await open_stream(client)
+    async for text in taken.stream.text():
+        taken.text += text
+
+
+async def by_events(client: AsyncDeepSeek, taken: Taken) -> None:
+    taken.stream = await open_stream(client)
+    async for event in taken.stream.events():
+        if isinstance(event, TextDelta):
+            taken.text += event.text
+
+
+async def by_completion(client: AsyncDeepSeek, taken: Taken) -> None:
+    taken.stream = await open_stream(client)
+    answer = await taken.stream.completion()
+    taken.text = answer.text
+
+
+STREAM_MODES: dict[str, Mode] = {
+    "chunks": by_chunks,
+    "text": by_text,
+    "events": by_events,
+    "completion": by_completion,
+}
+MODES: dict[str, Mode] = {"await": by_await, **STREAM_MODES}
