@@ -8,7 +8,7 @@ from typing import cast
 from . import plots
 from .lab import Lab
 from .options import Options
-from .report import Table
+from .report import Table, slope
 
 RATE, CHUNKS = 20, 20
 CARRIED_CPU, CARRIED_P99 = 90.0, 0.050  # per cent of a core, seconds
@@ -101,7 +101,12 @@ def run(lab: Lab, options: Options) -> list[Table]:
         every.rows += [taken.row(peer) for taken in points]
         target.rows += [taken.row(peer) for taken in points if taken.streams == TARGET]
         carried = [taken.streams for taken in points if taken.carried]
-        target.notes.append(f"{peer} carries {max(carried, default=0)} streams.")
+        growth = slope([(taken.streams, taken.cpu) for taken in points[2:]])
+        target.notes.append(
+            f"- {peer} carries {max(carried, default=0)} of at most "
+            f"{points[-1].streams} streams; CPU grows from {points[2].streams} streams "
+            f"on with slope {growth:.2f} (1 is linear)."
+        )
     every.notes.append(NOTE)
     plots.offer("concurrency", lambda: plots.concurrency(_series(found)))
     return [target, every]

@@ -1,6 +1,6 @@
 """Bytes to typed chunks, and whether cost grows with size and not faster."""
 
-import math
+import gc
 import statistics
 import time
 from collections.abc import Sequence
@@ -9,12 +9,11 @@ from . import decoding, plots
 from .lab import Lab, rotated
 from .options import Options
 from .peers.base import expect
-from .report import Table, spread
+from .report import Table, slope, spread
 
 READS = (1, 16, 256, 4096, 65536)
 CHUNKS = {1: 60, 16: 200, 256: 1000, 4096: 2000, 65536: 2000}
 ROUNDS = 5
-NAIVE_SLOPE = 2.0
 #: what grows -> operation, scenario, sizes; times is chosen for about 0.2 s each
 GROWING: dict[str, tuple[str, str, Sequence[int]]] = {
     "answer, chunks": ("fold", "bulk", (100, 1_000, 10_000, 100_000)),
@@ -64,6 +63,7 @@ def throughput(options: Options) -> Table:
 
 
 def _seconds(decode: decoding.Decode, pieces: Sequence[bytes], chunks: int) -> float:
+    gc.collect()
     start = time.process_time_ns()
     expect(decode(pieces), chunks)
     return (time.process_time_ns() - start) / 1e9
@@ -104,11 +104,3 @@ def _row(
         "slope overall": slope(points),
         "slope of last decade": slope(points[-2:]),
     }
-
-
-def slope(points: Sequence[tuple[float, ...]]) -> float:
-    """Return the least-squares slope of log(y) over log(x)."""
-    x, y = (
-        [math.log(value) for value in column] for column in zip(*points, strict=True)
-    )
-    return statistics.linear_regression(x, y).slope

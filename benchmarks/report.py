@@ -44,10 +44,8 @@ class Table:
         lines = [_line(cells, widths) for cells in grid]
         rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
         lines.insert(1, "| " + " | ".join(rule) + " |")
-        return "\n".join([f"### {self.title}", "", *lines, "", *self._notes()])
-
-    def _notes(self) -> list[str]:
-        return [line for note in self.notes for line in (note, "")]
+        notes = [part for note in self.notes for part in (note, "")]
+        return "\n".join([f"### {self.title}", "", *lines, "", *notes])
 
     def as_dict(self) -> dict[str, object]:
         """Return what `--json` prints."""
@@ -155,3 +153,11 @@ def _processor() -> str:
 
 def _cores() -> str:
     return f"{os.cpu_count()} cores"
+
+
+def slope(points: Sequence[tuple[float, ...]]) -> float:
+    """Return the least-squares slope of log(y) over log(x)."""
+    x, y = (
+        [math.log(value) for value in column] for column in zip(*points, strict=True)
+    )
+    return statistics.linear_regression(x, y).slope

@@ -6,12 +6,17 @@ import asyncio
 from collections.abc import Callable
 from typing import TypeVar
 
-from .codec import Codec, find_error, status_error, stream_error
+from .codec import Codec, excerpt_of, find_error, status_error, stream_error
 from .errors import (
     APIError,
+    APIStatusError,
     ConnectionLostError,
+    DeepSeekError,
     EmptyResponseError,
+    ResponseDecodeError,
+    TruncatedResponseError,
 )
+from .opening import Opening
 from .request import WireRequest
 from .session import SessionManager
 from .timeouts import NEVER
@@ -35,19 +40,27 @@ class Call:
     """
 
     __slots__ = (
+        "_abandoned",
         "_attempt_at",
+        "_loop",
         "_manager",
+        "_opening",
         "_started_at",
+        "_wake",
         "attempts",
         "deadline_at",
         "request",
     )
 
     def __init__(self, manager: SessionManager, request: WireRequest) -> None:
-        now = asyncio.get_running_loop().time()
+        self._loop = asyncio.get_running_loop()
+        now = self._loop.time()
         deadline = (request.timeouts or manager.timeouts).deadline
         self._manager = manager
         self._started_at = self._attempt_at = now
+        self._opening: Opening | None = None
+        self._wake: asyncio.Event | None = None
+        self._abandoned: DeepSeekError | None = None
         self.request = request
         self.attempts: tuple[Attempt, ...] = ()
         self.deadline_at = NEVER if deadline is None else now + deadline
@@ -60,6 +73,18 @@ class Call:
     def max_body_size(self) -> int:
         """The largest answer to accept, in bytes."""
         return self._manager.max_body_size
+
+    def abandon(self, reason: DeepSeekError) -> None:
+        """End what is being waited for, in whatever task; nothing is sent any more.
+
+        Args:
+            reason: What the waiting task is to raise.
+        """
+        self._abandoned = reason
+        if self._opening is not None:
+            self._opening.abort(reason)
+        if self._wake is not None:
+            self._wake.set()
 
     async def open(self) -> LiveResponse:
         """Send the request, repeatedly if need be, until a 200 head arrives.
@@ -83,12 +108,19 @@ class Call:
             APIConnectionError: There was no answer.
             ClientClosedError: The client is closed.
         """
-        self._attempt_at = asyncio.get_running_loop().time()
-        response = await self._manager.open(self.request, self.deadline_at)
+        if self._abandoned is not None:
+            raise self._abandoned
+        self._attempt_at = self._loop.time()
+        response = await self._manager.open(
+            self.request, self.deadline_at, self._watch_opening
+        )
         if response.status == 200:  # noqa: PLR2004
             return response
         body = await response.read_error()
         raise status_error(response.status, response.headers, body)
+
+    def _watch_opening(self, opening: Opening | None) -> None:
+        self._opening = opening
 
     async def recover(self, failure: APIError) -> None:
         """Wait for the next attempt after a failed one, or raise if there is none.
@@ -100,25 +132,50 @@ class Call:
             APIError: `failure`, with all attempts listed.
             ClientClosedError: The client was closed while waiting.
         """
-        now = asyncio.get_running_loop().time()
-        wait = self._wait_after(failure, now)
+        wait = self._wait_after(failure)
+        self.failed(failure, wait or 0.0)
+        if wait is None:
+            raise failure
+        if wait:
+            self._wake = asyncio.Event()
+            await self._manager.sleep(wait, self._wake)
+            self._wake = None
+
+    def failed(self, failure: APIError, wait: float = 0.0) -> None:
+        """Count a failed attempt and list all attempts in its error.
+
+        Args:
+            failure: How it failed.
+            wait: Seconds until the next attempt.
+        """
+        self._scrub(failure)
         attempt = Attempt(
             number=len(self.attempts) + 1,
-            elapsed=now - self._attempt_at,
+            elapsed=self._loop.time() - self._attempt_at,
             outcome=type(failure).__name__,
             status=getattr(failure, "status", None),
             request_id=failure.request_id,
-            wait=wait or 0.0,
+            wait=wait,
         )
         self.attempts += (attempt,)
-        if wait is None:
-            failure.attempts = self.attempts
-            raise failure
-        if wait:
-            await self._manager.sleep(wait)
+        failure.attempts = self.attempts
 
-    def _wait_after(self, failure: APIError, now: float) -> float | None:
+    def _scrub(self, failure: APIError) -> None:
+        """A server may echo the key, whole or in a page it makes of the request."""
+        scrub = self._manager.scrub
+        failure.message = scrub(failure.message)
+        failure.args = (failure.message,)
+        failure.cause = failure.cause and scrub(failure.cause)
+        if isinstance(failure, APIStatusError | ResponseDecodeError):
+            failure.body = scrub(failure.body)
+        if isinstance(failure, APIStatusError):
+            failure.code = failure.code and scrub(failure.code)
+            failure.type = failure.type and scrub(failure.type)
+            failure.param = failure.param and scrub(failure.param)
+
+    def _wait_after(self, failure: APIError) -> float | None:
         number = len(self.attempts) + 1
+        now = self._loop.time()
         policy = self.request.retry or self._manager.retry
         wait = policy.wait(number, failure)
         if wait is None or now + wait >= self.deadline_at:
@@ -134,7 +191,7 @@ class Call:
         Args:
             response: The response of that attempt.
         """
-        now = asyncio.get_running_loop().time()
+        now = self._loop.time()
         last = Attempt(
             number=len(self.attempts) + 1,
             elapsed=now - self._attempt_at,
@@ -203,12 +260,28 @@ def _decode(
     try:
         answer = codec.decode(body)
     except ValueError:
-        failure = unexpected_content(response, body)
+        failure = _undecodable(response, body)
     else:
         if is_complete is None or is_complete(answer):
             return answer
         raise incomplete(response, body)
     raise failure
+
+
+def _undecodable(response: LiveResponse, body: bytes) -> ResponseDecodeError:
+    """The exception for a body that is no JSON object."""
+    if not body.lstrip().startswith((b"{", b"[")):
+        return unexpected_content(response, body)
+    is_cut = not body.rstrip().endswith((b"}", b"]"))
+    cls = TruncatedResponseError if is_cut else ResponseDecodeError
+    return cls(
+        "the server's JSON is cut short"
+        if is_cut
+        else "the server's JSON is malformed",
+        status=response.status,
+        body=excerpt_of(body),
+        request_id=response.request_id,
+    )
 
 
 def incomplete(response: LiveResponse, body: bytes) -> APIError:
@@ -222,6 +295,6 @@ def incomplete(response: LiveResponse, body: bytes) -> APIError:
     return EmptyResponseError(
         message,
         status=response.status,
-        body=body[:500].decode("utf-8", "replace"),
+        body=excerpt_of(body),
         request_id=response.request_id,
     )

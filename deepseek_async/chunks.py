@@ -65,6 +65,7 @@ class PayloadReader(Generic[C]):
 
     __slots__ = (
         "_codec",
+        "_is_ended",
         "_is_regular",
         "_sse",
         "_tail",
@@ -77,6 +78,7 @@ class PayloadReader(Generic[C]):
         self._codec = codec
         self._sse = SSEDecoder(max_event_size=max_event_size)
         self._is_regular = True
+        self._is_ended = False
         self._tail = b""
         self.done = False
         self.failure: APIError | None = None
@@ -108,6 +110,8 @@ class PayloadReader(Generic[C]):
 
     def _feed_regular(self, data: bytes) -> list[C]:
         """Decode from the start of an event on; keep what is not complete."""
+        if self.done or self.failure is not None:
+            return []
         end = data.rfind(b"\n\n") + 2
         if end == 1:
             if len(data) > _MAX_TAIL:
@@ -209,6 +213,9 @@ class PayloadReader(Generic[C]):
         Returns:
             The chunk it holds, if it is whole.
         """
+        if self._is_ended:
+            return []
+        self._is_ended = True
         chunks = self._leave_regular(self._tail) if self._tail else []
         if self.done or self.failure is not None:
             return chunks

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterable, Iterable
+from collections.abc import AsyncIterable, Iterable, Mapping
+from decimal import Decimal
 from types import TracebackType
 from typing import Literal, Self, Unpack
 
 from .batch import Batch, BatchRequest
-from .endpoints import ChatCompletions, FIMCompletions, Models, fetch_balance
+from .chat import Completions
+from .endpoints import FIMCompletions, Models, fetch_balance
 from .errors import ConfigurationError
+from .metering import UsageMeter
 from .params import CallOptions
+from .pricing import Price
 from .retry import RetryBudget, RetryPolicy
 from .session import DEFAULT_MAX_CONNECTIONS, SessionManager
 from .settings import APIKey, BaseURL, warn_about_origin
@@ -23,8 +27,8 @@ class Chat:
 
     __slots__ = ("completions",)
 
-    def __init__(self, manager: SessionManager) -> None:
-        self.completions = ChatCompletions(manager)
+    def __init__(self, manager: SessionManager, meter: UsageMeter) -> None:
+        self.completions = Completions(manager, meter)
 
 
 class AsyncDeepSeek:
@@ -55,11 +59,17 @@ class AsyncDeepSeek:
         proxy: The URL of a proxy.
         trust_env: Whether to take proxies from the environment.
         ssl_context: A TLS context in place of the default one.
+        spend_limit: US dollars. Once they are spent, further completions are refused
+            with `SpendLimitError`, before a byte is sent; see `UsageMeter`.
+        prices: A price table in place of `PRICES`.
+        meter: A `UsageMeter` shared with other clients, in place of one made of
+            `spend_limit` and `prices`.
 
     Attributes:
-        chat: `chat.completions.create(...)`.
+        chat: `chat.completions.create(...)`, `.parse(...)`, `.run_tools(...)`.
         completions: `completions.create(...)`: fill in the middle.
         models: `models.list()` and `models.retrieve(id)`.
+        meter: Tokens and money so far, by model and by the calls' `tag`.
 
     Raises:
         ConfigurationError: There is no key, or an argument makes no sense.
@@ -79,6 +89,9 @@ class AsyncDeepSeek:
         proxy: str | None = None,
         trust_env: bool = False,
         ssl_context: ssl.SSLContext | None = None,
+        spend_limit: Decimal | float | str | None = None,
+        prices: Mapping[str, Price] | None = None,
+        meter: UsageMeter | None = None,
     ) -> None:
         try:
             url = BaseURL.find(base_url)
@@ -98,13 +111,15 @@ class AsyncDeepSeek:
                 proxy=proxy,
                 trust_env=trust_env,
                 ssl_context=ssl_context,
-            )
+            ),
+            _meter(meter, spend_limit, prices),
         )
 
-    def _use(self, manager: SessionManager) -> None:
+    def _use(self, manager: SessionManager, meter: UsageMeter) -> None:
         self._manager = manager
-        self.chat = Chat(manager)
-        self.completions = FIMCompletions(manager)
+        self.meter = meter
+        self.chat = Chat(manager, meter)
+        self.completions = FIMCompletions(manager, meter)
         self.models = Models(manager)
 
     def __repr__(self) -> str:
@@ -198,7 +213,8 @@ class AsyncDeepSeek:
             self._manager.with_defaults(
                 _timeouts(timeouts, timeout, self._manager.timeouts),
                 _retry(retry, max_retries, self._manager.retry),
-            )
+            ),
+            self.meter,
         )
         return changed
 
@@ -258,3 +274,19 @@ def _retry(
         message = "max_retries must be a whole number"
         raise ConfigurationError(message)
     return RetryPolicy(attempts=max_retries + 1)
+
+
+def _meter(
+    meter: UsageMeter | None,
+    spend_limit: Decimal | float | str | None,
+    prices: Mapping[str, Price] | None,
+) -> UsageMeter:
+    if meter is None:
+        return UsageMeter(prices=prices, spend_limit=spend_limit)
+    if type(meter) is not UsageMeter:
+        message = "meter must be a UsageMeter"
+        raise ConfigurationError(message)
+    if spend_limit is not None or prices is not None:
+        message = "spend_limit and prices belong to the meter: UsageMeter(...)"
+        raise ConfigurationError(message)
+    return meter

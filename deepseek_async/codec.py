@@ -10,6 +10,7 @@ import re
 import time
 from collections.abc import Mapping
 from typing import Any, Final, Generic, TypeVar
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -140,7 +141,7 @@ def status_error(
     found = find_error(body) or {}
     excerpt = excerpt_of(body)
     message = _text(found.get("message")) or _plain_text(excerpt, headers)
-    error = _make(status, found, message or "no message", excerpt)
+    error = _make(status, found, message or _unexplained(status, headers), excerpt)
     error.request_id = request_id_of(headers)
     error.retry_after = retry_after_of(headers)
     return error
@@ -188,6 +189,14 @@ def _plain_text(excerpt: str, headers: Mapping[str, str]) -> str:
     if "html" in kind or excerpt.lstrip()[:1] == "<":
         return "an HTML page, from a gateway rather than the API"
     return excerpt.strip()[:500]
+
+
+def _unexplained(status: int, headers: Mapping[str, str]) -> str:
+    if 300 <= status < 400:  # noqa: PLR2004
+        target = urlsplit(headers.get("location", ""))
+        where = f"{target.scheme}://{target.hostname}" if target.hostname else "a path"
+        return f"a redirect to {where} was not followed: is the base URL right?"
+    return "the server gave no message"
 
 
 def _text(value: object) -> str:

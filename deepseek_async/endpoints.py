@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, Unpack, overload
+from typing import Any, Literal, TypeVar, Unpack, overload
 from urllib.parse import quote
 
 from .call import Call, fetch
-from .codec import BALANCE, CHAT, FIM, MODEL, MODELS
+from .codec import BALANCE, CHAT, FIM, MODEL, MODELS, Codec
 from .errors import DeepSeekError, InvalidRequestError
+from .metering import Charge, UsageMeter
 from .params import CallOptions, ChatCompletionParams, CompletionParams
 from .request import WireRequest, chat_request, fim_request, get_request
+from .resume import Resume
+from .resuming import ResumingStream
 from .session import SessionManager
 from .streaming import ChatStream, CompletionStream
 from .types.account import Balance, Model, ModelList
 from .types.chat import ChatCompletion
 from .types.fim import Completion
+
+A = TypeVar("A", ChatCompletion, Completion)
 
 
 def _accept(made: WireRequest | DeepSeekError) -> WireRequest:
@@ -27,10 +32,11 @@ def _accept(made: WireRequest | DeepSeekError) -> WireRequest:
 class ChatCompletions:
     """`client.chat.completions`."""
 
-    __slots__ = ("_manager",)
+    __slots__ = ("_manager", "_meter")
 
-    def __init__(self, manager: SessionManager) -> None:
+    def __init__(self, manager: SessionManager, meter: UsageMeter) -> None:
         self._manager = manager
+        self._meter = meter
 
     @overload
     async def create(
@@ -65,19 +71,25 @@ class ChatCompletions:
 
         Raises:
             InvalidRequestError: A parameter is wrong; nothing was sent.
+            SpendLimitError: The client's spend limit is used up; nothing was sent.
             APIStatusError: The server refused.
             APIConnectionError: The server could not be reached, or went away.
             APITimeoutError: A clock of `Timeouts` ran out.
             ResponseDecodeError: The server's answer makes no sense.
             ClientClosedError: The client is closed.
         """
+        resume = _resume(params.pop("resume", None), stream=stream)
         made = chat_request({**params, "stream": stream})
         del params  # no frame of a traceback may show the prompt
         request = _accept(made)
+        charge = self._meter.open(request.model, request.tag)
         if not request.stream:
-            return await fetch(self._manager, request, CHAT, is_complete=_has_choices)
+            return await _fetch(self._manager, request, CHAT, charge)
         call = Call(self._manager, request)
-        return ChatStream(call, await call.open())
+        if resume is None:
+            return ChatStream(call, await call.open(), charge)
+        first = ChatStream(call, await call.open())
+        return ResumingStream(self._manager, call, first, resume, charge)
 
     async def answer(self, params: Mapping[str, Any]) -> ChatCompletion:
         """As `create` without streaming, for parameters that come as a mapping.
@@ -90,16 +102,33 @@ class ChatCompletions:
         """
         made = chat_request({**params, "stream": None})
         del params  # no frame of a traceback may show the prompt
-        return await fetch(self._manager, _accept(made), CHAT, is_complete=_has_choices)
+        request = _accept(made)
+        charge = self._meter.open(request.model, request.tag)
+        return await _fetch(self._manager, request, CHAT, charge)
+
+
+def _resume(resume: object, *, stream: bool | None) -> Resume | None:
+    if resume is None or resume is False:
+        return None
+    if not stream:
+        message = "resume needs stream=True"
+        raise InvalidRequestError(message, param="resume")
+    if resume is True:
+        return Resume()
+    if isinstance(resume, Resume):
+        return resume
+    message = "resume must be a Resume, or True"
+    raise InvalidRequestError(message, param="resume")
 
 
 class FIMCompletions:
     """`client.completions`: fill in the middle."""
 
-    __slots__ = ("_manager",)
+    __slots__ = ("_manager", "_meter")
 
-    def __init__(self, manager: SessionManager) -> None:
+    def __init__(self, manager: SessionManager, meter: UsageMeter) -> None:
         self._manager = manager
+        self._meter = meter
 
     @overload
     async def create(
@@ -136,10 +165,20 @@ class FIMCompletions:
         made = fim_request({**params, "stream": stream})
         del params  # no frame of a traceback may show the prompt
         request = _accept(made)
+        charge = self._meter.open(request.model, request.tag)
         if not request.stream:
-            return await fetch(self._manager, request, FIM, is_complete=_has_choices)
+            return await _fetch(self._manager, request, FIM, charge)
         call = Call(self._manager, request)
-        return CompletionStream(call, await call.open())
+        return CompletionStream(call, await call.open(), charge)
+
+
+async def _fetch(
+    manager: SessionManager, request: WireRequest, codec: Codec[A], charge: Charge
+) -> A:
+    answer = await fetch(manager, request, codec, is_complete=_has_choices)
+    charge.settle(answer.usage)
+    answer.set_bill(charge.bill)
+    return answer
 
 
 def _has_choices(answer: ChatCompletion | Completion) -> bool:

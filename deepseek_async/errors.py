@@ -5,7 +5,9 @@
     DeepSeekError
     ├── ConfigurationError (ValueError)       key, base URL, limit: fix the client
     ├── InvalidRequestError (ValueError)      a parameter, refused before a byte left
+    │   └── MissingReasoningError             a message that must carry its reasoning
     ├── MissingExtraError (ImportError)       an optional extra is not installed
+    ├── SpendLimitError                       the client's own limit: nothing was sent
     ├── ClientClosedError                     the client was closed
     ├── StreamClosedError                     the stream was closed by its reader
     ├── StreamInUseError                      two tasks read one stream
@@ -15,7 +17,21 @@
     │   ├── ContentFilterFinishError
     │   ├── InsufficientSystemResourceError
     │   ├── AbortedFinishError
-    │   └── EmptyAnswerError                  reasoning only, or nothing at all
+    │   ├── EmptyAnswerError                  reasoning only, or nothing at all
+    │   ├── RefusedAnswerError                the model would not answer
+    │   └── InvalidAnswerError                it does not fit the type asked for
+    ├── SchemaError (ValueError)              a type JSON Schema cannot express
+    │   └── StrictSchemaError                 ... or strict mode cannot
+    ├── ToolError
+    │   ├── ToolDefinitionError (ValueError)  a function that cannot be a tool
+    │   ├── ToolExecutionError                a tool raised, and the policy says stop
+    │   ├── InvalidToolCallError              the model keeps calling wrongly
+    │   └── ToolRoundsExceededError           the model keeps calling for ever
+    ├── ConversationError
+    │   ├── ConversationBusyError             two turns at the same time
+    │   ├── ToolCallsPendingError             calls want results before the next turn
+    │   ├── ContextBudgetError                one turn alone is too long
+    │   └── SavedConversationError (ValueError)
     └── APIError                              something happened on the wire
         ├── APIConnectionError
         │   ├── ConnectError                  DNS, TCP or TLS: nothing was sent
@@ -30,6 +46,7 @@
         │       └── DeadlineExceededError
         ├── ResponseDecodeError               a success status with an unusable body
         │   ├── EmptyResponseError
+        │   ├── TruncatedResponseError
         │   ├── UnexpectedContentTypeError
         │   └── ResponseTooLargeError
         └── APIStatusError                    the server said no
@@ -60,6 +77,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from decimal import Decimal
+
     from .types.chat import ChatCompletion
     from .types.fim import Completion
     from .types.meta import Attempt
@@ -81,7 +100,10 @@ __all__ = [
     "ConnectionLostError",
     "ContentFilterFinishError",
     "ContentRiskError",
+    "ContextBudgetError",
     "ContextLengthExceededError",
+    "ConversationBusyError",
+    "ConversationError",
     "DeadlineExceededError",
     "DeepSeekError",
     "DeepSeekWarning",
@@ -91,25 +113,39 @@ __all__ = [
     "InsufficientBalanceError",
     "InsufficientSystemResourceError",
     "InternalServerError",
+    "InvalidAnswerError",
     "InvalidRequestError",
+    "InvalidToolCallError",
     "LengthFinishError",
     "MissingExtraError",
     "MissingReasoningContentError",
+    "MissingReasoningError",
     "NotFoundError",
     "PayloadGapTimeoutError",
     "PermissionDeniedError",
     "RateLimitError",
+    "RefusedAnswerError",
     "RequestTimeoutError",
     "RequestTooLargeError",
     "ResponseDecodeError",
     "ResponseHeadTimeoutError",
     "ResponseTooLargeError",
     "SSEEventTooLargeError",
+    "SavedConversationError",
+    "SchemaError",
     "ServiceUnavailableError",
     "SilenceTimeoutError",
+    "SpendLimitError",
     "StreamClosedError",
     "StreamInUseError",
     "StreamInterruptedError",
+    "StrictSchemaError",
+    "ToolCallsPendingError",
+    "ToolDefinitionError",
+    "ToolError",
+    "ToolExecutionError",
+    "ToolRoundsExceededError",
+    "TruncatedResponseError",
     "UnexpectedContentTypeError",
     "UnfinishedAnswerError",
     "UnknownModelError",
@@ -164,6 +200,26 @@ class InvalidRequestError(DeepSeekError, ValueError):
         self.param = param
 
 
+class MissingReasoningError(InvalidRequestError):
+    """With tools and thinking, an assistant message lacks its `reasoning_content`.
+
+    The server would refuse it with a 400; nothing was sent.
+    See https://api-docs.deepseek.com/guides/thinking_mode
+
+    Attributes:
+        indexes: The places in `messages` of those that lack it.
+    """
+
+    def __init__(self, indexes: tuple[int, ...]) -> None:
+        where = f"messages[{indexes[0]}].reasoning_content"
+        super().__init__(
+            f"{where} is missing: with tools and thinking on, every assistant message "
+            f"goes back with its reasoning ({len(indexes)} lack it)",
+            param=where,
+        )
+        self.indexes = indexes
+
+
 class MissingExtraError(DeepSeekError, ImportError):
     """A feature needs an optional extra that is not installed.
 
@@ -176,6 +232,23 @@ class MissingExtraError(DeepSeekError, ImportError):
             f'{feature} needs an optional extra: pip install "deepseek-async[{extra}]"'
         )
         self.extra = extra
+
+
+class SpendLimitError(DeepSeekError):
+    """The client's own spend limit is used up; nothing was sent.
+
+    Attributes:
+        limit: The limit in US dollars.
+        spent: What the calls so far have cost.
+    """
+
+    def __init__(self, *, limit: Decimal, spent: Decimal) -> None:
+        super().__init__(
+            f"the spend limit of {limit} USD is used up ({spent} USD spent):"
+            " raise it, or reset the client's meter"
+        )
+        self.limit = limit
+        self.spent = spent
 
 
 class ClientClosedError(DeepSeekError):
@@ -253,6 +326,147 @@ class AbortedFinishError(UnfinishedAnswerError):
 
 class EmptyAnswerError(UnfinishedAnswerError):
     """The answer has neither text nor tool calls (possibly reasoning only)."""
+
+
+class RefusedAnswerError(UnfinishedAnswerError):
+    """The model, or a review of its answer, refused to answer."""
+
+
+class InvalidAnswerError(UnfinishedAnswerError):
+    """The answer does not fit the type asked for, and asking again did not help.
+
+    Attributes:
+        problem: Where and how it does not fit.
+        repairs: How often the model was shown its error.
+    """
+
+    def __init__(
+        self,
+        problem: str,
+        *,
+        repairs: int = 0,
+        completion: ChatCompletion | None = None,
+        finish_reason: str | None = None,
+    ) -> None:
+        super().__init__(
+            f"the answer does not fit, after {repairs} repairs: {problem}",
+            completion=completion,
+            finish_reason=finish_reason,
+        )
+        self.problem = problem
+        self.repairs = repairs
+
+
+class SchemaError(DeepSeekError, ValueError):
+    """JSON Schema cannot express a type."""
+
+
+class StrictSchemaError(SchemaError):
+    """Strict mode's subset of JSON Schema cannot express something.
+
+    See https://api-docs.deepseek.com/guides/tool_calls
+
+    Attributes:
+        path: Where, such as `$.filters.tags[]`.
+        keyword: What, such as `maxItems`.
+    """
+
+    def __init__(self, path: str, keyword: str, hint: str = "") -> None:
+        super().__init__(
+            f"{path}: {keyword} cannot be expressed in strict mode"
+            + (f" ({hint})" if hint else "")
+        )
+        self.path = path
+        self.keyword = keyword
+
+
+class ToolError(DeepSeekError):
+    """Something is wrong with a tool of the caller's, or with calls of it."""
+
+
+class ToolDefinitionError(ToolError, ValueError):
+    """A function cannot be a tool: its name, or a parameter of it."""
+
+
+class ToolExecutionError(ToolError):
+    """A tool raised (its exception is the `__cause__`) and the policy is to stop.
+
+    Attributes:
+        name: The tool.
+        call_id: The id of the call.
+    """
+
+    def __init__(self, message: str, *, name: str, call_id: str) -> None:
+        super().__init__(message)
+        self.name = name
+        self.call_id = call_id
+
+
+class InvalidToolCallError(ToolError):
+    """The model kept calling unknown tools, or with arguments that do not fit.
+
+    Attributes:
+        name: The function of the last such call.
+        problem: What was wrong with it.
+    """
+
+    def __init__(self, message: str, *, name: str, problem: str) -> None:
+        super().__init__(message)
+        self.name = name
+        self.problem = problem
+
+
+class ToolRoundsExceededError(ToolError):
+    """The model still wanted calls made after the allowed number of rounds.
+
+    Attributes:
+        rounds: How many rounds there were.
+    """
+
+    def __init__(self, rounds: int) -> None:
+        super().__init__(f"the model still calls tools after {rounds} rounds")
+        self.rounds = rounds
+
+
+class ConversationError(DeepSeekError):
+    """A conversation cannot do what was asked of it; its history is unchanged."""
+
+
+class ConversationBusyError(ConversationError):
+    """A turn of this conversation is still under way; `fork` for a parallel one."""
+
+
+class ToolCallsPendingError(ConversationError):
+    """Calls of the last answer have no result yet, or a result has no call.
+
+    Attributes:
+        call_ids: The calls concerned.
+    """
+
+    def __init__(self, message: str, call_ids: tuple[str, ...]) -> None:
+        super().__init__(message)
+        self.call_ids = call_ids
+
+
+class ContextBudgetError(ConversationError):
+    """What the policy must keep is longer than the context has room for.
+
+    Attributes:
+        tokens: How long it is.
+        limit: How much room there is.
+    """
+
+    def __init__(self, tokens: int, limit: int) -> None:
+        super().__init__(
+            f"the conversation takes {tokens} tokens where {limit} have room, "
+            "and nothing more can be dropped"
+        )
+        self.tokens = tokens
+        self.limit = limit
+
+
+class SavedConversationError(ConversationError, ValueError):
+    """What is to be loaded is no saved conversation."""
 
 
 class APIError(DeepSeekError):
@@ -404,6 +618,10 @@ class ResponseDecodeError(APIError):
 
 class EmptyResponseError(ResponseDecodeError):
     """A success status with an empty or blank body (seen under load)."""
+
+
+class TruncatedResponseError(ResponseDecodeError):
+    """The JSON begins well and is cut short: the connection ended too early."""
 
 
 class UnexpectedContentTypeError(ResponseDecodeError):

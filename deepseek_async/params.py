@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Required, TypedDict
 
+from .resume import Resume
 from .retry import RetryPolicy
 from .timeouts import Timeouts
 from .types.request import (
@@ -38,15 +39,12 @@ class CallOptions(TypedDict, total=False):
     tag: str | None
 
 
-class ChatCompletionParams(CallOptions, total=False):
-    """Arguments of `chat.completions.create`; `None` is the same as left out.
+class ChatOptions(CallOptions, total=False):
+    """Arguments of a chat request beside model and messages.
 
     See https://api-docs.deepseek.com/api/create-chat-completion
 
     Attributes:
-        messages: The conversation so far, one message at least: dicts, message
-            structs, and messages of earlier answers, freely mixed.
-        model: Such as `deepseek-flash` or `deepseek-v4-pro`.
         thinking: Thinking is on unless `{"type": "disabled"}`.
         reasoning_effort: `none`, `low`, `high` (the API's default) or `max`.
         max_tokens: The most output tokens, reasoning included.
@@ -71,10 +69,10 @@ class ChatCompletionParams(CallOptions, total=False):
         function_call: The legacy form of `tool_choice`.
         n: How many choices; the API knows only 1.
         extra_body: Further fields for the body, sent as they are.
+        resume: How a stream survives the death of its connection: a `Resume`, or
+            `True` for its defaults. Not at all if not given.
     """
 
-    messages: Required[Iterable[Message]]
-    model: Required[str]
     thinking: Thinking | Mapping[str, Any] | None
     reasoning_effort: str | None
     max_tokens: int | None
@@ -96,6 +94,20 @@ class ChatCompletionParams(CallOptions, total=False):
     function_call: str | Mapping[str, Any] | None
     n: int | None
     extra_body: Mapping[str, Any] | None
+    resume: Resume | bool | None
+
+
+class ChatCompletionParams(ChatOptions, total=False):
+    """Arguments of `chat.completions.create`; `None` is the same as left out.
+
+    Attributes:
+        messages: The conversation so far, one message at least: dicts, message
+            structs, and messages of earlier answers, freely mixed.
+        model: Such as `deepseek-flash` or `deepseek-v4-pro`.
+    """
+
+    messages: Required[Iterable[Message]]
+    model: Required[str]
 
 
 class CompletionParams(CallOptions, total=False):

@@ -163,7 +163,10 @@ def _amount(usage: TokenCounts, price: Price, *, is_peak: bool) -> Decimal:
 @lru_cache(maxsize=64)
 def _is_peak_hour(hour: int) -> bool:
     """Whether an hour, counted from the Unix epoch, has peak prices."""
-    return is_peak(datetime.fromtimestamp(hour * 3_600, UTC))
+    try:
+        return is_peak(datetime.fromtimestamp(hour * 3_600, UTC))
+    except (ValueError, OverflowError, OSError):
+        return True  # no real time: err on the expensive side
 
 
 class Bill(Struct, frozen=True, kw_only=True):
@@ -181,21 +184,18 @@ class Bill(Struct, frozen=True, kw_only=True):
     prices: Mapping[str, Price] | None = None
     is_free: bool = False
 
-    def cost(self, usage: TokenCounts, answered_by: str = "") -> Decimal | None:
+    def cost(self, usage: TokenCounts) -> Decimal | None:
         """What the call cost in US dollars.
 
         Args:
             usage: The token counts of its answer.
-            answered_by: The model that answered, whose price counts if the one
-                asked for has none.
 
         Returns:
-            The exact amount, or `None` where neither model has a price.
+            The exact amount, or `None` where the model has no price.
         """
         if self.is_free:
             return Decimal(0)
-        prices = PRICES if self.prices is None else self.prices
-        price = prices.get(self.model) or prices.get(answered_by)
+        price = (PRICES if self.prices is None else self.prices).get(self.model)
         if price is None:
             return None
         return _amount(usage, price, is_peak=_is_peak_hour(int(self.at // 3_600)))

@@ -10,6 +10,7 @@ import difflib
 import math
 import warnings
 from collections.abc import Callable, Iterable, Mapping
+from decimal import Decimal
 from typing import Any, Final, TypeGuard, TypeVar
 
 import msgspec
@@ -74,9 +75,16 @@ class WireRequest:
         self.body = b""
         self.stream = False
         self.model: str | None = None
-        extra = options.get("extra_headers")
-        self.headers = check_headers(extra) if extra else None
-        self.timeouts: Timeouts | None = _timeouts_of(options)
+        self.headers: dict[str, str] | None = None
+        self.timeouts: Timeouts | None = None
+        self.retry: RetryPolicy | None = None
+        self.tag: str | None = None
+        if not _OPTIONS.isdisjoint(options):
+            self._take(options)
+
+    def _take(self, options: Mapping[str, Any]) -> None:
+        self.headers = check_headers(options.get("extra_headers"))
+        self.timeouts = _timeouts_of(options)
         self.retry = _instance(options, "retry", RetryPolicy)
         self.tag = _instance(options, "tag", str)
 
@@ -243,8 +251,9 @@ def _chat_request(params: Mapping[str, Any]) -> WireRequest:
     wire, extra = _select(params, _ChatShape)
     if "messages" in wire:
         wire["messages"] = _messages(wire["messages"])
-    if "tools" in wire:
-        wire["tools"] = [_plain(tool) for tool in _listed(wire["tools"], "tools")]
+    for name in ("tools", "functions"):
+        if name in wire:
+            wire[name] = [_plain(tool) for tool in _listed(wire[name], name)]
     _check(wire, _ChatShape)
     tools = wire.get("tools", ())
     beta = _is_prefix(wire["messages"][-1]) or any(_is_strict(tool) for tool in tools)
@@ -324,10 +333,10 @@ def _unknown(name: str, known: Iterable[str]) -> InvalidRequestError:
 def _listed(values: object, name: str) -> list[Any]:
     if is_array(values):
         return values
-    if isinstance(values, str | bytes | Mapping) or not _is_iterable(values):
-        message = f"{name} must be a list, not {type(values).__name__}"
-        raise InvalidRequestError(message, param=name)
-    return list(values)
+    if _is_iterable(values) and not isinstance(values, str | bytes | Mapping):
+        return list(values)
+    message = f"{name} must be a list, not {type(values).__name__}"
+    raise InvalidRequestError(message, param=name)
 
 
 def _is_iterable(value: object) -> TypeGuard[Iterable[Any]]:
@@ -374,8 +383,11 @@ def _plain(value: Any) -> Any:  # noqa: ANN401 - whatever the caller passed
 def _check(wire: dict[str, Any], shape: type[Struct]) -> None:
     for name in _FLOATS:
         value = wire.get(name)
-        if isinstance(value, float) and not math.isfinite(value):
-            message = f"{name} must be a finite number, not {value}"
+        # The encoder would write a Decimal as text.
+        if isinstance(value, Decimal) or (
+            isinstance(value, float) and not math.isfinite(value)
+        ):
+            message = f"{name} must be a finite int or float, not {value!r}"
             raise InvalidRequestError(message, param=name)
     try:
         msgspec.convert(wire, shape, from_attributes=True)
@@ -393,12 +405,12 @@ def _check(wire: dict[str, Any], shape: type[Struct]) -> None:
     raise InvalidRequestError(message, param=where or None)
 
 
-def _is_prefix(message: Mapping[str, Any]) -> bool:
-    return bool(message.get("prefix"))
+def _is_prefix(message: object) -> bool:
+    return _is_mapping(message) and bool(message.get("prefix"))
 
 
-def _is_strict(tool: Mapping[str, Any]) -> bool:
-    function: object = tool.get("function")
+def _is_strict(tool: object) -> bool:
+    function = tool.get("function") if _is_mapping(tool) else None
     if _is_mapping(function):
         return bool(function.get("strict"))
     return getattr(function, "strict", None) is True

@@ -23,6 +23,7 @@ from .errors import (
     DeadlineExceededError,
     DeepSeekError,
     EmptyResponseError,
+    TruncatedResponseError,
 )
 
 RETRIED_STATUS: Final = frozenset({408, 429, 500, 502, 503, 504})
@@ -41,15 +42,16 @@ class RetryPolicy(Struct, kw_only=True, frozen=True):
         base: Seconds.
         cap: Seconds.
         retry_after_cap: Seconds.
-        timeouts: Whether to repeat after a clock ran out. The server may have been
-            at work by then, so the repeated request may be billed twice.
+        timeouts: Whether to repeat after a clock ran out. Off, because every attempt
+            would wait as long again, and the server may have been at work by then: a
+            repeated request may be billed twice.
     """
 
     attempts: int = 3
     base: float = 0.5
     cap: float = 8.0
     retry_after_cap: float = 60.0
-    timeouts: bool = True
+    timeouts: bool = False
 
     def __post_init__(self) -> None:
         if type(self.attempts) is not int or self.attempts < 1:
@@ -69,7 +71,8 @@ class RetryPolicy(Struct, kw_only=True, frozen=True):
             return self.timeouts
         if isinstance(error, APIStatusError):
             return error.status in RETRIED_STATUS
-        return isinstance(error, APIConnectionError | EmptyResponseError)
+        lost = APIConnectionError, EmptyResponseError, TruncatedResponseError
+        return isinstance(error, lost)
 
     def wait(
         self,

@@ -12,7 +12,7 @@ import asyncio
 import os
 import ssl
 import threading
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
 from typing import Final
 
@@ -20,12 +20,19 @@ import aiohttp
 import anyio
 from yarl import URL
 
-from .errors import ClientClosedError, ConfigurationError, DeepSeekError
+from .errors import (
+    APIConnectionError,
+    ClientClosedError,
+    ConfigurationError,
+    DeepSeekError,
+)
+from .opening import Connector, Opening, Request
 from .request import WireRequest
 from .retry import RetryBudget, RetryPolicy
 from .settings import USER_AGENT, APIKey, BaseURL
 from .timeouts import NEVER, Timeouts, deadline_error
-from .transport import Connector, LiveResponse, Opening, open_response
+from .transport import Exchange, LiveResponse, open_response
+from .watch import Watch
 
 DEFAULT_MAX_CONNECTIONS: Final = 500
 """The account limit of `deepseek-v4-pro`, and safely below the usual 1,024 open files.
@@ -56,7 +63,9 @@ class LoopSession:
         "loop",
         "openings",
         "pid",
+        "sleepers",
         "slots",
+        "watch",
     )
 
     def __init__(self, manager: SessionManager) -> None:
@@ -64,30 +73,49 @@ class LoopSession:
         self.pid = os.getpid()
         self.live: set[LiveResponse] = set()
         self.openings: set[Opening] = set()
+        self.sleepers: set[asyncio.Event] = set()
+        self.watch = Watch(self.loop)
         self.slots = anyio.Semaphore(manager.max_connections, fast_acquire=True)
-        self.closing = asyncio.Event()
+        self.closing = False
         self.keeper: AsyncGenerator[None, None] | None = None
         # The slots above are the only limit: aiohttp's own would count the wait for a
         # connection as a connect timeout.
         connector = Connector(limit=0, ssl=manager.ssl_context or True)
         self.http = aiohttp.ClientSession(
             connector=connector,
+            request_class=Request,
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=manager.trust_env,
         )
 
     async def close(self) -> None:
         """End everything that is under way, then close the connections."""
-        if self.closing.is_set():
+        if self.closing:
             return
-        self.closing.set()
+        self.closing = True
         for opening in list(self.openings):
-            opening.abort()
+            opening.abort(ClientClosedError("the client was closed during the call"))
+        for sleeper in self.sleepers:
+            sleeper.set()
         for response in list(self.live):
             response.close(ClientClosedError("the client was closed during the answer"))
         for _ in range(self.slots.statistics().tasks_waiting):
             self.slots.release()
+        self.watch.close()
         await self.http.close()
+
+    def take_slot(self) -> bool:
+        """Take a connection slot if there is a free one."""
+        try:
+            self.slots.acquire_nowait()
+        except anyio.WouldBlock:
+            return False
+        return True
+
+    def end(self, response: LiveResponse) -> None:
+        """A response has ended: its slot is free."""
+        self.live.discard(response)
+        self.slots.release()
 
 
 async def _close_with_loop(session: LoopSession) -> AsyncGenerator[None, None]:
@@ -147,6 +175,7 @@ class SessionManager:
         self.ssl_context = ssl_context
         self._closed = threading.Event()
         self._key = api_key
+        self._limits: dict[float | None, aiohttp.ClientTimeout] = {}
         self._urls: dict[tuple[str, bool], URL] = {}
         self._sessions: dict[asyncio.AbstractEventLoop, LoopSession] = {}
         self._lock = threading.Lock()
@@ -166,22 +195,18 @@ class SessionManager:
         view.__dict__.update(self.__dict__, timeouts=timeouts, retry=retry)
         return view
 
-    async def session(self) -> LoopSession:
-        """The session of the running loop, made if there is none.
-
-        Raises:
-            ClientClosedError: The client is closed.
-        """
-        loop = asyncio.get_running_loop()
-        found = self._sessions.get(loop)
-        if self.closed:
+    def _session(self) -> LoopSession | None:
+        """The session of the running loop, if there is one that can be used."""
+        if self._closed.is_set():
             raise ClientClosedError
-        if found is not None and not found.closing.is_set():
-            return found
+        found = self._sessions.get(asyncio.get_running_loop())
+        return None if found is None or found.closing else found
+
+    async def _make_session(self) -> LoopSession:
         made = LoopSession(self)
         with self._lock:
             self._forget_dead_loops()
-            self._sessions[loop] = made
+            self._sessions[made.loop] = made
         made.keeper = _close_with_loop(made)
         await anext(made.keeper)
         return made
@@ -196,12 +221,19 @@ class SessionManager:
                 continue
             del self._sessions[loop]
 
-    async def open(self, request: WireRequest, deadline_at: float) -> LiveResponse:
+    async def open(
+        self,
+        request: WireRequest,
+        deadline_at: float,
+        on_opening: Callable[[Opening | None], None],
+    ) -> LiveResponse:
         """Send a request once and wait for the response head.
 
         Args:
             request: What to send.
             deadline_at: The loop time by which all must be over, or infinity.
+            on_opening: Told of the exchange while it waits for its head, and of its
+                end by `None`, so that another task can abort it.
 
         Returns:
             The response, its body unread. It holds a connection slot until it ends.
@@ -210,46 +242,51 @@ class SessionManager:
             APIConnectionError: As `open_response`.
             ClientClosedError: The client is, or was meanwhile, closed.
         """
-        session = await self.session()
+        session = self._session() or await self._make_session()
         timeouts = request.timeouts or self.timeouts
-        await _take_slot(session, timeouts, deadline_at)
-        opening = Opening(timeouts.head, deadline_at)
+        if not session.take_slot():
+            await _wait_for_slot(session, timeouts, deadline_at)
+        opening = Opening(timeouts, deadline_at)
         session.openings.add(opening)
+        on_opening(opening)
         opened: LiveResponse | None = None
-        failure: DeepSeekError | None = None
-
-        def end(response: LiveResponse) -> None:
-            session.live.discard(response)
-            session.slots.release()
-
+        failure: DeepSeekError = ClientClosedError("the client was closed meanwhile")
         try:
-            if session.closing.is_set():
-                raise ClientClosedError
             opened = await open_response(
                 session.http,
-                request.method,
-                self._url(request),
-                headers=lambda: self._headers(request),
-                body=lambda: request.body,
-                proxy=self.proxy,
-                timeouts=timeouts,
-                opening=opening,
-                on_end=end,
+                self._exchange(request, timeouts),
+                opening,
+                session.watch,
+                session.end,
             )
-        except DeepSeekError as error:
-            failure = error
+        except APIConnectionError as error:
+            if not session.closing:
+                failure = error
+        else:
+            session.live.add(opened)
+            if not session.closing:
+                return opened
+            opened.close()
         finally:
             session.openings.discard(opening)
+            on_opening(None)
             if opened is None:
                 session.slots.release()
-        if opened is not None and not session.closing.is_set():
-            session.live.add(opened)
-            return opened
-        if opened is not None:
-            opened.close()
-        if session.closing.is_set():
-            failure = ClientClosedError("the client was closed during the call")
-        raise failure or ClientClosedError
+        raise failure
+
+    def _exchange(self, request: WireRequest, timeouts: Timeouts) -> Exchange:
+        limit = timeouts.connect
+        limits = self._limits.get(limit)
+        if limits is None:
+            limits = self._limits[limit] = aiohttp.ClientTimeout(connect=limit)
+        return Exchange(
+            request.method,
+            self._url(request),
+            headers=lambda: self._headers(request),
+            body=lambda: request.body,
+            proxy=self.proxy,
+            limits=limits,
+        )
 
     def _url(self, request: WireRequest) -> URL:
         key = request.path, request.beta
@@ -276,17 +313,31 @@ class SessionManager:
             headers |= request.headers
         return headers
 
-    async def sleep(self, seconds: float) -> None:
+    async def sleep(self, seconds: float, wake: asyncio.Event) -> None:
         """Wait, but not beyond the closing of the client.
+
+        Args:
+            seconds: How long.
+            wake: Ends the wait early when set.
 
         Raises:
             ClientClosedError: The client was closed meanwhile.
         """
-        session = await self.session()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await session.closing.wait()
-                raise ClientClosedError
+        session = self._session() or await self._make_session()
+        session.sleepers.add(wake)
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await wake.wait()
+        finally:
+            session.sleepers.discard(wake)
+        if session.closing:
+            message = "the client was closed during the call"
+            raise ClientClosedError(message)
+
+    def scrub(self, text: str) -> str:
+        """Take the API key out of a text that a server sent."""
+        return self._key.scrub(text)
 
     async def aclose(self) -> None:
         """Close every connection; calls under way end with `ClientClosedError`.
@@ -311,18 +362,18 @@ class SessionManager:
                     asyncio.run_coroutine_threadsafe(session.close(), loop)
 
 
-async def _take_slot(
+async def _wait_for_slot(
     session: LoopSession, timeouts: Timeouts, deadline_at: float
 ) -> None:
     """Wait for one of the client's own connection slots."""
-    if deadline_at == NEVER:
-        await session.slots.acquire()
-        return
-    try:
-        async with asyncio.timeout_at(deadline_at):
+    late = True
+    with suppress(TimeoutError):
+        async with asyncio.timeout_at(None if deadline_at == NEVER else deadline_at):
             await session.slots.acquire()
-    except TimeoutError:
-        pass
-    else:
-        return
-    raise deadline_error(timeouts.deadline or 0.0)
+            late = False
+    if session.closing:
+        if not late:
+            session.slots.release()
+        raise ClientClosedError
+    if late:
+        raise deadline_error(timeouts.deadline or 0.0)

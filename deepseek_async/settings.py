@@ -65,6 +65,10 @@ class APIKey:
         """The value of the `Authorization` header."""
         return f"Bearer {self.__value}"
 
+    def scrub(self, text: str) -> str:
+        """Take the key out of a text that is to be kept or shown."""
+        return text.replace(self.__value, "***")
+
     def __repr__(self) -> str:
         return "APIKey(...)"
 
@@ -190,6 +194,9 @@ def check_headers(headers: Mapping[str, str] | None) -> dict[str, str]:
             or belongs to the transport. Values are not quoted.
     """
     checked: dict[str, str] = {}
+    if not isinstance(headers or {}, Mapping):
+        message = f"extra_headers must be a dict, not {type(headers).__name__}"
+        raise InvalidRequestError(message, param="extra_headers")
     for name, value in (headers or {}).items():
         problem = _problem_with_header(name, value)
         if problem:

@@ -29,9 +29,10 @@ from .errors import (
     StreamInUseError,
 )
 from .events import ChatEventMaker
+from .metering import Charge
 from .transport import LiveResponse, unexpected_content
 from .types.chat import ChatCompletion, ChatCompletionChunk
-from .types.events import ChatEvent, Heartbeat
+from .types.events import ChatEvent, Heartbeat, Resumed
 from .types.fim import Completion, CompletionChunk
 from .types.meta import Attempt, ResponseMeta
 from .types.usage import Usage
@@ -46,6 +47,9 @@ DRAIN_SECONDS: Final = 0.25
 
 MAX_EVENT_SIZE: Final = 16 * 1024 * 1024
 """The largest server-sent event accepted, in bytes."""
+
+_MAX_HELD: Final = 65_536
+"""How much of a body to look at that does not call itself an event stream."""
 
 _SSE_STARTS: Final = (b"data", b"event", b"id", b"retry", b":", b"\xef\xbb\xbf")
 
@@ -63,6 +67,9 @@ class Stream(Generic[C, A]):
     Args:
         call: The call it belongs to, for attempts before the first payload.
         response: The open response.
+        codec: Decodes a payload.
+        accumulator: Folds the chunks.
+        charge: The call's entry in the client's meter.
     """
 
     def __init__(
@@ -71,12 +78,19 @@ class Stream(Generic[C, A]):
         response: LiveResponse,
         codec: Codec[C],
         accumulator: _Accumulator[C, A],
+        charge: Charge | None = None,
     ) -> None:
+        self._begin(accumulator, charge)
         self._call = call
         self._response = response
         self._codec = codec
-        self._accumulator = accumulator
         self._reader = self._new_reader()
+        self._held = self._undecided()
+
+    def _begin(self, accumulator: _Accumulator[C, A], charge: Charge | None) -> None:
+        """Set up what does not depend on where the chunks come from."""
+        self._accumulator = accumulator
+        self._charge = charge
         self._pending: deque[C] = deque()
         self._failure: DeepSeekError | None = None
         self._is_reading = False
@@ -86,6 +100,11 @@ class Stream(Generic[C, A]):
 
     def _new_reader(self) -> PayloadReader[C]:
         return PayloadReader(self._codec, max_event_size=MAX_EVENT_SIZE)
+
+    def _undecided(self) -> bytes | None:
+        """The beginning of a body of doubtful kind, `None` for an event stream."""
+        kind = self._response.headers.get("content-type", "")
+        return None if "text/event-stream" in kind else b""
 
     def __repr__(self) -> str:
         state = "complete" if self._is_complete else "open"
@@ -128,8 +147,14 @@ class Stream(Generic[C, A]):
         return self._accumulator.usage
 
     @property
+    def meta(self) -> ResponseMeta | None:
+        """How the answer came about, once the stream is complete."""
+        return self._meta
+
+    @property
     def partial(self) -> A:
         """The answer as far as it has been received, at any time."""
+        self._rescue()
         return self._accumulator.completion()
 
     # -- reading -------------------------------------------------------------------
@@ -152,6 +177,24 @@ class Stream(Generic[C, A]):
             return self._pending.popleft()
         raise StopAsyncIteration
 
+    async def read_chunks(self, *, heartbeats: bool = False) -> list[C] | None:
+        """Every chunk that has arrived, after a wait for the first.
+
+        Args:
+            heartbeats: Return an empty list when only keep-alives have arrived.
+
+        Returns:
+            The chunks, or `None` at the end of the stream. The stream stays open.
+
+        Raises:
+            APIError: The stream broke; the error's `partial` holds what had arrived.
+        """
+        if not self._pending and not await self._fill(heartbeats=heartbeats):
+            return None
+        chunks = list(self._pending)
+        self._pending.clear()
+        return chunks
+
     async def completion(self) -> A:
         """Read to the end and fold everything into one answer.
 
@@ -167,6 +210,8 @@ class Stream(Generic[C, A]):
         answer = self._accumulator.completion()
         if self._meta is not None:
             answer.set_meta(self._meta)
+        if self._charge is not None:
+            answer.set_bill(self._charge.bill)
         return answer
 
     async def _fill(self, *, heartbeats: bool = False) -> bool:
@@ -209,11 +254,9 @@ class Stream(Generic[C, A]):
         data = b""
         try:
             data = await response.read_some()
-        except APIError as error:
-            failure = error
-            data = response.salvage()
         except DeepSeekError as error:
             failure = error
+            data = response.salvage()
         self._take(data, ended=not data or failure is not None)
         if reader.done:
             return
@@ -226,8 +269,8 @@ class Stream(Generic[C, A]):
     def _take(self, data: bytes, *, ended: bool) -> None:
         """Decode a piece of the body into pending chunks."""
         response, reader = self._response, self._reader
-        if response.clock.bytes_received == len(data):
-            self._check_kind(data)
+        if self._held is not None:
+            data = self._check_kind(self._held + data, ended=ended)
         chunks = reader.feed(data)
         if ended:
             chunks += reader.end()
@@ -245,16 +288,29 @@ class Stream(Generic[C, A]):
         message = f"the stream ended without [DONE] after {clock.payloads} payloads"
         return StreamInterruptedError(message)
 
-    def _check_kind(self, data: bytes) -> None:
-        """Refuse a first piece of body that cannot begin an event stream."""
-        kind = self._response.headers.get("content-type", "")
-        start = data.lstrip()
-        if "text/event-stream" in kind or not start or start.startswith(_SSE_STARTS):
-            return
+    def _check_kind(self, body: bytes, *, ended: bool) -> bytes:
+        """Hold a body that is not labelled as an event stream until it shows its kind.
+
+        Returns:
+            What to decode: all that was held, once it looks like an event stream.
+        """
+        start = body.lstrip()
+        if start.startswith(_SSE_STARTS):
+            self._held = None
+            return body
+        if not ended and len(start) < _MAX_HELD:
+            self._held = start
+            return b""
         if start.startswith(b"{"):
-            self._reader.failure = incomplete(self._response, data)
-            return
-        self._reader.failure = unexpected_content(self._response, data)
+            self._reader.failure = incomplete(self._response, start)
+        elif start:
+            self._reader.failure = unexpected_content(self._response, start)
+        return b""
+
+    def _rescue(self) -> None:
+        """Take what had arrived when the stream was closed."""
+        if not self._reader.done and self._response.ended:
+            self._take(self._response.salvage(), ended=True)
 
     async def _fail(self, failure: DeepSeekError) -> None:
         """Try again if nothing has been received yet, else remember the failure."""
@@ -286,21 +342,31 @@ class Stream(Generic[C, A]):
         if again is not None:
             self._failure = again
             return
+        if self._failure is not None:  # closed by another task meanwhile
+            self._response.close()
+            return
         self._reader = self._new_reader()
+        self._held = self._undecided()
 
     def _failed(self, failure: DeepSeekError) -> DeepSeekError:
         """The failure, ready to be raised: with what had arrived before it."""
+        self._settle()
         carriers = APIError, ClientClosedError, StreamClosedError
         if isinstance(failure, carriers):
             failure.partial = self._accumulator.completion()
-            if isinstance(failure, APIError) and not failure.attempts:
-                failure.attempts = self._call.attempts
+        if isinstance(failure, APIError) and not failure.attempts:
+            self._call.failed(failure)
         return failure.with_traceback(None)
 
     async def _complete(self) -> None:
         self._meta = self._call.succeeded(self._response)
         self._is_complete = True
+        self._settle()
         await self._response.drain(DRAIN_SECONDS)
+
+    def _settle(self) -> None:
+        if self._charge is not None:
+            self._charge.settle(self._accumulator.usage)
 
     # -- leaving -------------------------------------------------------------------
 
@@ -313,7 +379,10 @@ class Stream(Generic[C, A]):
             return
         if self._failure is None:
             self._failure = StreamClosedError()
+        self._call.abandon(self._failure)
         self._response.close(self._failure)
+        self._rescue()
+        self._settle()
 
     async def aclose(self) -> None:
         """The same as `close`, for `contextlib.aclosing`."""
@@ -334,8 +403,11 @@ class Stream(Generic[C, A]):
         response = getattr(self, "_response", None)
         if response is None or response.ended or self._loop.is_closed():
             return
-        # The collector may run in any thread.
+        # The collector may run in any thread, and while the meter is locked.
         self._loop.call_soon_threadsafe(response.close)
+        if self._charge is not None:
+            usage = self._accumulator.usage
+            self._loop.call_soon_threadsafe(self._charge.settle, usage)
 
 
 class ChatStream(Stream[ChatCompletionChunk, ChatCompletion]):
@@ -354,8 +426,15 @@ class ChatStream(Stream[ChatCompletionChunk, ChatCompletion]):
     https://api-docs.deepseek.com/api/create-chat-completion
     """
 
-    def __init__(self, call: Call, response: LiveResponse) -> None:
-        super().__init__(call, response, CHAT_CHUNK, ChatAccumulator())
+    def __init__(
+        self, call: Call, response: LiveResponse, charge: Charge | None = None
+    ) -> None:
+        super().__init__(call, response, CHAT_CHUNK, ChatAccumulator(), charge)
+
+    @property
+    def breaks(self) -> tuple[Resumed, ...]:
+        """The times the connection died and the stream went on; see `Resume`."""
+        return ()
 
     async def text(self) -> AsyncGenerator[str, None]:
         """The visible text, piece by piece, reasoning left out.
@@ -389,7 +468,7 @@ class ChatStream(Stream[ChatCompletionChunk, ChatCompletion]):
         try:
             while pending or await self._fill(heartbeats=True):
                 if not pending:
-                    yield self._heartbeat()
+                    yield self.heartbeat()
                 while pending:
                     for event in maker.events(pending.popleft()):
                         yield event
@@ -398,7 +477,8 @@ class ChatStream(Stream[ChatCompletionChunk, ChatCompletion]):
         finally:
             self.close()
 
-    def _heartbeat(self) -> Heartbeat:
+    def heartbeat(self) -> Heartbeat:
+        """How long the stream has been waiting."""
         return Heartbeat(
             keep_alives=self.keep_alives,
             waited=self._response.clock.waited(self._loop.time()),
@@ -412,8 +492,10 @@ class CompletionStream(Stream[CompletionChunk, Completion]):
     https://api-docs.deepseek.com/api/create-completion
     """
 
-    def __init__(self, call: Call, response: LiveResponse) -> None:
-        super().__init__(call, response, FIM_CHUNK, FIMAccumulator())
+    def __init__(
+        self, call: Call, response: LiveResponse, charge: Charge | None = None
+    ) -> None:
+        super().__init__(call, response, FIM_CHUNK, FIMAccumulator(), charge)
 
     async def text(self) -> AsyncGenerator[str, None]:
         """The text, piece by piece.

@@ -1,10 +1,8 @@
 """One HTTP exchange on an aiohttp session: open it, read it, end it.
 
-Two rules shape this module. Whatever aiohttp raises becomes an error of this library,
-raised *after* the `except` block has ended: an exception chain, or a traceback that
-shows locals, would otherwise reach aiohttp's frames, and those hold the API key and
-the prompt. And a response is bounded in time by one timer that wakes rarely and
-compares times, so that reading a chunk starts no timer of its own.
+Whatever aiohttp raises, a cancellation included, is raised anew *after* the `except`
+block has ended: an exception chain, or a traceback that shows locals, would otherwise
+reach aiohttp's frames, and those hold the API key and the prompt.
 """
 
 from __future__ import annotations
@@ -12,15 +10,14 @@ from __future__ import annotations
 import asyncio
 import io
 from collections.abc import Callable, Mapping
-from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final
 
 import aiohttp
+from aiohttp.payload import BytesPayload
 
 from .codec import excerpt_of, request_id_of
 from .errors import (
     APIConnectionError,
-    APITimeoutError,
     ConnectError,
     ConnectionLostError,
     DeepSeekError,
@@ -29,20 +26,11 @@ from .errors import (
     StreamClosedError,
     UnexpectedContentTypeError,
 )
-from .timeouts import (
-    NEVER,
-    BodyClock,
-    Timeouts,
-    connect_error,
-    deadline_error,
-    head_error,
-)
+from .opening import Opening, current_opening
+from .timeouts import BodyClock, connect_error
+from .watch import Watch
 
 if TYPE_CHECKING:
-    from aiohttp.client_proto import ResponseHandler
-    from aiohttp.client_reqrep import ClientRequest
-    from aiohttp.connector import Connection
-    from aiohttp.tracing import Trace
     from yarl import URL
 
 _LARGE_BODY: Final = 1024 * 1024
@@ -52,85 +40,46 @@ MAX_ERROR_BODY: Final = 64 * 1024
 """How much of an error response is read, in bytes."""
 
 
-class Opening:
-    """The part of an exchange before the response head.
+class Exchange:
+    """What it takes to send one request; its parts are functions where secret.
 
-    Attributes:
-        connected: Whether the connection stands, so that the head clock runs.
-        fresh: Whether the connection was made for this exchange.
-        clock: Ends the exchange when it is rescheduled to now.
+    A function keeps the headers and the body out of every frame of this library.
     """
 
-    __slots__ = ("clock", "connected", "deadline_at", "fresh", "head")
+    __slots__ = ("body", "headers", "limits", "method", "proxy", "url")
 
-    def __init__(self, head: float | None, deadline_at: float) -> None:
-        self.head = head
-        self.deadline_at = deadline_at
-        self.connected = False
-        self.fresh = False
-        self.clock: asyncio.Timeout | None = None
-
-    def start_head_clock(self) -> None:
-        """A connection is there: from now on it is the server's turn."""
-        self.connected = True
-        if self.clock is not None and self.head is not None:
-            head_at = asyncio.get_running_loop().time() + self.head
-            self.clock.reschedule(min(head_at, self.deadline_at))
-
-    def abort(self) -> None:
-        """Give up at once; the waiting task sees a timeout."""
-        if self.clock is not None:
-            self.clock.reschedule(asyncio.get_running_loop().time())
+    def __init__(
+        self,
+        method: str,
+        url: URL,
+        *,
+        headers: Callable[[], dict[str, str]],
+        body: Callable[[], bytes],
+        proxy: str | None,
+        limits: aiohttp.ClientTimeout,
+    ) -> None:
+        self.method = method
+        self.url = url
+        self.headers = headers
+        self.body = body
+        self.proxy = proxy
+        self.limits = limits
 
 
-_opening: ContextVar[Opening | None] = ContextVar("_opening", default=None)
-
-
-class Connector(aiohttp.TCPConnector):
-    """Tells the exchange when it has a connection, and whether it is a new one."""
-
-    async def connect(
-        self, req: ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
-    ) -> Connection:
-        """Take a pooled connection or make one."""
-        connection = await super().connect(req, traces, timeout)
-        opening = _opening.get()
-        if opening is not None:
-            opening.start_head_clock()
-        return connection
-
-    async def _create_connection(
-        self, req: ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
-    ) -> ResponseHandler:
-        opening = _opening.get()
-        if opening is not None:
-            opening.fresh = True
-        return await super()._create_connection(req, traces, timeout)
-
-
-async def open_response(  # noqa: PLR0913 - the parts of an HTTP request
+async def open_response(
     http: aiohttp.ClientSession,
-    method: str,
-    url: URL,
-    *,
-    headers: Callable[[], dict[str, str]],
-    body: Callable[[], bytes],
-    proxy: str | None,
-    timeouts: Timeouts,
+    exchange: Exchange,
     opening: Opening,
+    watch: Watch,
     on_end: Callable[[LiveResponse], None],
 ) -> LiveResponse:
     """Send one request and wait for the response head.
 
     Args:
         http: The session of the running loop.
-        method: `GET` or `POST`.
-        url: The full URL.
-        headers: Makes the request headers; a function, so that no frame holds them.
-        body: Gives the request body; a function, for the same reason.
-        proxy: The proxy's URL.
-        timeouts: The clocks.
-        opening: Lets another task end the wait.
+        exchange: What to send.
+        opening: Lets a clock or another task end the wait.
+        watch: Watches the clocks.
         on_end: Called once when the response has ended, however.
 
     Returns:
@@ -143,35 +92,40 @@ async def open_response(  # noqa: PLR0913 - the parts of an HTTP request
         DeadlineExceededError: The overall deadline passed.
         ConnectionLostError: The connection died, or what came was not HTTP.
     """
-    token = _opening.set(opening)
-    limits = aiohttp.ClientTimeout(total=None, connect=timeouts.connect)
-    deadline_at = opening.deadline_at
+    failure: BaseException
+    cancelling = opening.cancelling
+    token = current_opening.set(opening)
+    watch.add(opening, opening.earliest)
     try:
-        async with asyncio.timeout_at(
-            None if deadline_at == NEVER else deadline_at
-        ) as c:
-            opening.clock = c
-            response = await http.request(
-                method,
-                url,
-                data=_payload(body()) if method == "POST" else None,
-                headers=headers(),
-                allow_redirects=False,
-                proxy=proxy,
-                timeout=limits,
-            )
+        response = await http.request(
+            exchange.method,
+            exchange.url,
+            data=_payload(exchange.body()),
+            headers=exchange.headers(),
+            allow_redirects=False,
+            proxy=exchange.proxy,
+            timeout=exchange.limits,
+        )
+    except asyncio.CancelledError as error:
+        if opening.takes_back_cancellation(cancelling) and opening.reason is not None:
+            failure = opening.reason
+        else:
+            failure = asyncio.CancelledError(*error.args)
     except Exception as error:  # noqa: BLE001 - whatever it is, it must become ours
-        failure = _opening_error(error, opening, timeouts)
+        failure = _opening_error(error, opening)
     else:
-        return LiveResponse(response, BodyClock(timeouts, deadline_at), on_end)
+        clock = BodyClock(opening.timeouts, opening.deadline_at)
+        return LiveResponse(response, clock, watch, on_end)
     finally:
-        opening.clock = None
-        _opening.reset(token)
+        watch.discard(opening)
+        current_opening.reset(token)
     raise failure
 
 
-def _payload(body: bytes) -> bytes | io.BytesIO:
-    return body if len(body) < _LARGE_BODY else io.BytesIO(body)
+def _payload(body: bytes) -> BytesPayload | io.BytesIO | None:
+    if len(body) >= _LARGE_BODY:
+        return io.BytesIO(body)
+    return BytesPayload(body, content_type="application/json") if body else None
 
 
 def _said(error: BaseException) -> str:
@@ -182,13 +136,9 @@ def _said(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}"[:240] if text else type(error).__name__
 
 
-def _opening_error(
-    error: Exception, opening: Opening, timeouts: Timeouts
-) -> APIConnectionError:
+def _opening_error(error: Exception, opening: Opening) -> APIConnectionError:
     if isinstance(error, aiohttp.ConnectionTimeoutError):
-        return connect_error(timeouts.connect or 0.0)
-    if type(error) is TimeoutError:
-        return _clock_error(opening, timeouts)
+        return connect_error(opening.timeouts.connect or 0.0)
     made: APIConnectionError
     if isinstance(error, aiohttp.ClientConnectorError) or not opening.connected:
         made = ConnectError("no connection to the server")
@@ -202,19 +152,13 @@ def _opening_error(
     return made
 
 
-def _clock_error(opening: Opening, timeouts: Timeouts) -> APITimeoutError:
-    now = asyncio.get_running_loop().time()
-    if now >= opening.deadline_at:
-        return deadline_error(timeouts.deadline or 0.0)
-    return head_error(timeouts.head or 0.0)
-
-
 class LiveResponse:
     """A response whose body is still to be read.
 
     Args:
         response: aiohttp's response.
         clock: Limits the wait for the body.
+        watch: Watches the clock.
         on_end: Called once, when the body was read to its end or given up.
 
     Attributes:
@@ -226,34 +170,38 @@ class LiveResponse:
     """
 
     __slots__ = (
+        "__weakref__",
         "_content",
+        "_is_watched",
         "_loop",
         "_on_end",
         "_reason",
         "_response",
-        "_step",
-        "_timer",
+        "_watch",
         "clock",
         "ended",
         "headers",
         "request_id",
         "status",
+        "step",
     )
 
     def __init__(
         self,
         response: aiohttp.ClientResponse,
         clock: BodyClock,
+        watch: Watch,
         on_end: Callable[[LiveResponse], None],
     ) -> None:
         self._response = response
         self._content = response.content
+        self._watch = watch
+        self._is_watched = False
         self._on_end = on_end
         self._loop = asyncio.get_running_loop()
-        self._timer: asyncio.TimerHandle | None = None
         self._reason: DeepSeekError | None = None
         self.clock = clock
-        self._step = clock.smallest
+        self.step = clock.smallest
         self.status = response.status
         self.headers: Mapping[str, str] = response.headers
         self.request_id = request_id_of(response.headers)
@@ -264,6 +212,15 @@ class LiveResponse:
         return (
             f"LiveResponse({self.status}, {self.clock.bytes_received} bytes, {state})"
         )
+
+    def due(self) -> float:
+        """When the body is overdue, if nothing more arrives."""
+        return self.clock.due()[0]
+
+    def expire(self) -> None:
+        """A clock has run out: close, which wakes the reader."""
+        self._is_watched = False
+        self.close(self.clock.error(self.clock.due()[1], self.request_id))
 
     async def read_some(self) -> bytes:
         """Wait for the next bytes of the body.
@@ -278,16 +235,18 @@ class LiveResponse:
             StreamClosedError: The response was closed by another task.
         """
         clock = self.clock
-        clock.wait(self._loop.time())
-        if self._timer is None:
-            self._watch()
+        now = self._loop.time()
+        clock.wait(now)
+        if not self._is_watched:
+            self._is_watched = True
+            self._watch.add(self, min(clock.deadline_at, now + self.step))
+        failure: BaseException
         try:
             data = await self._content.readany()
+        except asyncio.CancelledError as error:
+            failure = asyncio.CancelledError(*error.args)
         except Exception as error:  # noqa: BLE001 - whatever it is, it must become ours
             failure = self._reason or _reading_error(error, self.request_id)
-        except BaseException:
-            self.close()
-            raise
         else:
             clock.received(self._loop.time(), len(data))
             if not data:
@@ -298,7 +257,7 @@ class LiveResponse:
         raise failure
 
     def salvage(self) -> bytes:
-        """Bytes that had arrived when the connection broke.
+        """Bytes that had arrived when the connection broke or was closed.
 
         aiohttp raises the stored error before it hands out what it has buffered.
         """
@@ -311,7 +270,7 @@ class LiveResponse:
         return found
 
     async def read(self, limit: int) -> bytes:
-        """Read the whole body.
+        """Read the whole body: blank lines for as long as it takes, then one JSON text.
 
         Args:
             limit: The most bytes to accept.
@@ -321,23 +280,36 @@ class LiveResponse:
 
         Raises:
             ResponseTooLargeError: The body is larger than `limit`.
-            APIError: As `read_some`.
+            APIError: As `read_some`; `PayloadGapTimeoutError` when the JSON had
+                begun and was not complete in time.
         """
-        clock = self.clock
+        content, clock = self._content, self.clock
+        if content.is_eof() and content.exception() is None:
+            data = content.read_nowait()  # all of it came together with the head
+            clock.received(0.0, len(data))
+            self._end()
+            self._check_size(limit)
+            return data
         parts: list[bytes] = []
         while data := await self.read_some():
-            if not parts and data.isspace():
+            if parts:
+                parts.append(data)
+            elif data.isspace():
                 clock.keep_alives += max(1, data.count(b"\n"))
             else:
                 parts.append(data)
                 clock.paid(1)
-            if clock.bytes_received > limit:
-                self.close()
-                message = f"the body is larger than {limit} bytes"
-                raise ResponseTooLargeError(
-                    message, status=self.status, request_id=self.request_id
-                )
+            self._check_size(limit)
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _check_size(self, limit: int) -> None:
+        if self.clock.bytes_received <= limit:
+            return
+        self.close()
+        message = f"the body is larger than {limit} bytes"
+        raise ResponseTooLargeError(
+            message, status=self.status, request_id=self.request_id
+        )
 
     async def read_error(self) -> bytes:
         """Read the beginning of an error body; a body cut short is good enough."""
@@ -360,17 +332,18 @@ class LiveResponse:
             limit: How many bytes to skip before closing instead.
         """
         content = self._content
-        if not content.at_eof():
-            try:
+        try:
+            if not content.at_eof():
                 async with asyncio.timeout(seconds):
                     while limit > 0 and (data := await content.readany()):
                         limit -= len(data)
-            except Exception:  # noqa: BLE001, S110 - the answer is complete already
-                pass
-        if content.at_eof() and content.exception() is None:
-            self._end()
-        else:
+        except Exception:  # noqa: BLE001 - the answer is complete already
             self.close()
+        finally:
+            if content.at_eof() and content.exception() is None:
+                self._end()
+            else:
+                self.close()
 
     def close(self, reason: DeepSeekError | None = None) -> None:
         """Give the response up and close its connection, unless it has ended.
@@ -381,7 +354,7 @@ class LiveResponse:
         if self.ended:
             return
         if self._reason is None:
-            self._reason = reason or StreamClosedError("the stream was closed")
+            self._reason = reason or StreamClosedError()
         self._end()
         self._response.close()
 
@@ -389,25 +362,9 @@ class LiveResponse:
         if self.ended:
             return
         self.ended = True
-        if self._timer is not None:
-            self._timer.cancel()
+        if self._is_watched:
+            self._watch.discard(self)
         self._on_end(self)
-
-    def _watch(self) -> None:
-        """Check the clocks, and come back when the next one could run out.
-
-        Within the shortest limit from now no wait that has yet to begin can end, so
-        nothing is missed by looking again then, and nothing is rescheduled meanwhile.
-        """
-        now = self._loop.time()
-        at, name = self.clock.due()
-        if at <= now:
-            self._timer = None
-            self.close(self.clock.error(name, self.request_id))
-            return
-        at = min(at, now + self._step)
-        if at != NEVER:
-            self._timer = self._loop.call_at(at, self._watch)
 
 
 def _reading_error(error: Exception, request_id: str | None) -> APIConnectionError:

@@ -6,12 +6,13 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from time import monotonic
-from typing import Any, TextIO
+from typing import Any, Self, TextIO
 
 from rich.console import Console
 from rich.status import Status
 
 from ..client import AsyncDeepSeek
+from ..streaming import ChatStream
 from ..types.chat import ChatCompletion
 from ..types.events import ChatEvent, Heartbeat, ReasoningDelta, TextDelta
 from ..types.request import Message
@@ -94,7 +95,7 @@ class AnswerView:
         if progress.is_terminal and screen.is_terminal:
             self._status = progress.status("waiting for the model")
 
-    def __enter__(self) -> AnswerView:
+    def __enter__(self) -> Self:
         if self._status:
             self._status.start()
         return self
@@ -143,7 +144,7 @@ async def show_answer(
     """
     started = monotonic()
     with view:
-        stream = await client.chat.completions.create(
+        stream: ChatStream = await client.chat.completions.create(
             messages=messages, stream=True, **params
         )
         async with stream, aclosing(stream.events()) as events:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from ..client import AsyncDeepSeek
@@ -29,7 +29,7 @@ def require_key(*, emulate: bool) -> None:
 @asynccontextmanager
 async def connect(
     *, emulate: bool, base_url: str | None = None, connections: int = 1
-) -> AsyncIterator[AsyncDeepSeek]:
+) -> AsyncGenerator[AsyncDeepSeek, None]:
     """A client for the length of a command.
 
     Args:

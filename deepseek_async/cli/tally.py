@@ -7,7 +7,7 @@ from time import monotonic
 
 from rich.table import Table
 
-from ..batch import BatchResult
+from ..batch import BatchFailed, BatchResult
 from ..pricing import cost
 from ..types.usage import Usage
 
@@ -60,7 +60,7 @@ class Tally:
 
     def add(self, result: BatchResult) -> None:
         """Count one result."""
-        if not result.ok:
+        if isinstance(result, BatchFailed):
             self.failed += 1
             return
         self.ok += 1

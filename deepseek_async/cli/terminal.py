@@ -16,13 +16,14 @@ _ESC: Final = "\x1b"
 _BEL: Final = "\x07"
 
 _BIDI: Final = "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
-_UNSAFE: Final = re.compile(
-    f"[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f{_BIDI}\ud800-\udfff]"
-)
+_UNSAFE: Final = re.compile(f"[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f{_BIDI}\ud800-\udfff]")
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
-#: C1 controls that open a sequence, as the character that follows ESC instead.
-_C1: Final = {chr(0x40 + code): chr(0x80 + code) for code in range(0x20)}
+#: What begins a sequence: ESC, and each C1 control with the letter it stands for.
+_INTRODUCERS: Final = {
+    _ESC: "",
+    **{chr(0x80 + code): chr(0x40 + code) for code in range(0x20)},
+}
 _CSI: Final = "["
 _STRINGS: Final = frozenset("]PX^_")
 
@@ -31,7 +32,7 @@ _STRINGS: Final = frozenset("]PX^_")
 MAX_SEQUENCE: Final = 4096
 
 # States: what kind of sequence the text is in the midst of.
-_TEXT, _ESCAPE, _CONTROL, _STRING, _STRING_ESCAPE = range(5)
+_TEXT, _ESCAPE, _CONTROL, _STRING = range(4)
 
 
 class Sanitizer:
@@ -67,19 +68,22 @@ class Sanitizer:
         if self._length > MAX_SEQUENCE or char in "\n\x18\x1a":
             self._state = _TEXT
             return _shown(char)
-        return _STEPS[self._state](self, char)
+        if self._state == _ESCAPE:
+            return self._escape(char)
+        if self._state == _CONTROL:
+            return self._control(char)
+        return self._string(char)
 
     def _introduce(self, char: str) -> str:
-        """An ESC, or a C1 control that stands for ESC and a letter."""
-        in_string = self._state in {_STRING, _STRING_ESCAPE}
-        if char == _ESC:
-            self._state = _STRING_ESCAPE if in_string else _ESCAPE
-        else:
-            self._state = _ESCAPE
-            self._escape(_INTRODUCERS[char])
-        if not in_string:
-            self._length = 0
-        return ""
+        """An ESC, or a C1 control that stands for ESC and a letter.
+
+        Either ends the sequence before it; ST, which closes a string, is ESC and a
+        backslash.
+        """
+        self._state = _ESCAPE
+        self._length = 0
+        letter = _INTRODUCERS[char]
+        return self._escape(letter) if letter else ""
 
     def _escape(self, char: str) -> str:
         """The character after ESC says what kind of sequence it is."""
@@ -106,23 +110,6 @@ class Sanitizer:
         if char == _BEL:
             self._state = _TEXT
         return ""
-
-    def _string_escape(self, char: str) -> str:
-        """After an ESC in a string: ST, or the string was left for a new sequence."""
-        if char == "\\":
-            self._state = _TEXT
-            return ""
-        self._state = _ESCAPE
-        return self._escape(char)
-
-
-_INTRODUCERS: Final = {_ESC: _ESC, **{c1: letter for letter, c1 in _C1.items()}}
-_STEPS: Final = {
-    _ESCAPE: Sanitizer._escape,  # noqa: SLF001 - the table of the class above
-    _CONTROL: Sanitizer._control,  # noqa: SLF001
-    _STRING: Sanitizer._string,  # noqa: SLF001
-    _STRING_ESCAPE: Sanitizer._string_escape,  # noqa: SLF001
-}
 
 
 def _shown(char: str) -> str:

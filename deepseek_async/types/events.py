@@ -89,6 +89,28 @@ class Finished(Struct, kw_only=True, frozen=True):
     type: Literal["finished"] = "finished"
 
 
+class Resumed(Struct, kw_only=True, frozen=True):
+    """The connection died in the midst of the answer, and the stream went on.
+
+    Attributes:
+        action: What was done. `continued`: the model went on from the text received
+            so far. `restarted`: the answer begins anew, and everything before is
+            void. `completed`: nothing, for only the end mark was missing.
+        outcome: The name of the error class.
+        request_id: The server's trace id of the part that broke.
+        chunks: Pieces of text in that part: about as many tokens of output are
+            billed for it, though the server never said how many.
+        characters: The length of text and reasoning received so far.
+    """
+
+    action: Literal["continued", "restarted", "completed"]
+    outcome: str
+    request_id: str | None
+    chunks: int
+    characters: int
+    type: Literal["resumed"] = "resumed"
+
+
 ChatEvent: TypeAlias = (
     Heartbeat
     | ReasoningDelta
@@ -96,5 +118,6 @@ ChatEvent: TypeAlias = (
     | ToolCallArgumentsDelta
     | ToolCallFinished
     | UsageReported
+    | Resumed
     | Finished
 )

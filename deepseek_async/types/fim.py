@@ -6,6 +6,7 @@ https://api-docs.deepseek.com/api/create-completion
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 from msgspec import Struct

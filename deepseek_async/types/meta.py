@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from decimal import Decimal
 from types import MappingProxyType
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, Self
 
 import msgspec.json
 from msgspec import Struct, to_builtins
@@ -121,6 +121,11 @@ class Extensible(Struct, kw_only=True, dict=True):
         values = {name: getattr(self, name) for name in self.__struct_fields__}
         return _rebuild, (type(self), values, dict(vars(self)))
 
+    def __copy__(self) -> Self:  # msgspec's own leaves the unknown fields behind
+        made = type(self)(**{f: getattr(self, f) for f in self.__struct_fields__})
+        vars(made).update(vars(self))
+        return made
+
 
 def _expand(value: object) -> object:
     raise NotImplementedError(type(value).__name__)
@@ -179,4 +184,4 @@ class Answer(Extensible, kw_only=True, dict=True):
         if usage is None:
             return None
         bill = self._bill or Bill(model=model, at=created)
-        return bill.cost(usage, model)
+        return bill.cost(usage)

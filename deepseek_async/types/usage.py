@@ -101,8 +101,8 @@ class Usage(Struct, kw_only=True, frozen=True, omit_defaults=True):
             prompt_tokens=self.prompt_tokens + other.prompt_tokens,
             completion_tokens=self.completion_tokens + other.completion_tokens,
             total_tokens=self.total_tokens + other.total_tokens,
-            prompt_cache_hit_tokens=self.prompt_cache_hit_tokens
-            + other.prompt_cache_hit_tokens,
+            # Wherever each was reported, or the sum would undercount the other.
+            prompt_cache_hit_tokens=self.cached_tokens + other.cached_tokens,
             prompt_cache_miss_tokens=self.prompt_cache_miss_tokens
             + other.prompt_cache_miss_tokens,
             prompt_tokens_details=PromptTokensDetails(

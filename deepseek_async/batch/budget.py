@@ -1,0 +1,216 @@
+"""What a batch may cost, and the arithmetic that never exceeds it.
+
+Before a request is sent, the most it can cost is set aside; its real cost replaces
+that afterwards. A request that died on its way may have been billed all the same, so
+what was set aside for it stays spent. The sum therefore never passes the ceiling, as
+long as requests say `max_tokens`; without it, the output is guessed.
+
+Money is counted in whole nano-dollars: at the published prices every token costs a
+whole number of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from decimal import ROUND_CEILING, Decimal
+from typing import Final
+
+from msgspec import Struct
+
+from ..errors import ConfigurationError
+from ..pricing import Price, is_peak
+from ..types.usage import Usage
+
+NANO: Final = 1_000_000_000
+_PER_TOKEN: Final = 1000  # dollars per million tokens -> nano-dollars per token
+_GUESSED_OUTPUT: Final = 8192
+_BOUNDARY: Final = timedelta(minutes=15)
+_IMAGE: Final = b'"image_url"'
+_IMAGE_TOKENS: Final = 4096
+
+
+class Budget(Struct, kw_only=True, frozen=True):
+    """Ceilings of a batch; `None` means none.
+
+    Attributes:
+        max_cost: US dollars, what a resumed journal has cost before included.
+        max_tokens: Input and output tokens together, those of before included.
+        max_failures: Failed requests.
+        max_failure_ratio: Failed requests as a share of all finished ones, judged
+            from the 20th on.
+        wall_time: Seconds from the start of the run.
+    """
+
+    max_cost: Decimal | float | str | None = None
+    max_tokens: int | None = None
+    max_failures: int | None = None
+    max_failure_ratio: float | None = None
+    wall_time: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in self.__struct_fields__:
+            value = getattr(self, name)
+            try:
+                good = value is None or Decimal(str(value)) >= 0
+            except ArithmeticError:
+                good = False
+            if not good:
+                message = f"Budget.{name} must be a number of at least 0"
+                raise ConfigurationError(message)
+
+
+class Reservation(Struct):
+    """What is set aside for a request: nano-dollars and tokens."""
+
+    cost: int = 0
+    tokens: int = 0
+
+
+class Tariff:
+    """Prices in nano-dollars, at peak or off peak.
+
+    Args:
+        prices: Model to price.
+        now: The wall clock, with its time zone.
+    """
+
+    def __init__(self, prices: Mapping[str, Price], now: Callable[[], datetime]) -> None:
+        self._now = now
+        self._prices = {
+            (model, peak): tuple(
+                _nano(amount * (price.peak_factor if peak else 1))
+                for amount in (price.cache_hit, price.cache_miss, price.output)
+            )
+            for model, price in prices.items()
+            for peak in (False, True)
+        }
+        self._peak = False
+        self._peak_soon = False
+        self._known_until = 0.0
+
+    def look(self, loop_time: float) -> None:
+        """Read the wall clock, at most once a second."""
+        if loop_time < self._known_until:
+            return
+        self._known_until = loop_time + 1.0
+        now = self._now()
+        self._peak = is_peak(now)
+        self._peak_soon = self._peak or is_peak(now + _BOUNDARY)
+
+    @property
+    def at_peak(self) -> bool:
+        """Whether peak prices applied at the last look."""
+        return self._peak
+
+    def knows(self, model: str) -> bool:
+        """Whether the model is in the table."""
+        return (model, False) in self._prices
+
+    def cost(self, usage: Usage, model: str) -> int | None:
+        """The cost of an answer in nano-dollars, `None` for an unknown model."""
+        price = self._prices.get((model, self._peak))
+        if price is None:
+            return None
+        hit = usage.cached_tokens
+        miss = max(0, usage.prompt_tokens - hit)
+        return hit * price[0] + miss * price[1] + usage.completion_tokens * price[2]
+
+    def most(self, model: str, prompt: int, output: int) -> int:
+        """The most so many tokens can cost; 0 for an unknown model."""
+        price = self._prices.get((model, self._peak_soon))
+        return prompt * price[1] + output * price[2] if price else 0
+
+
+def _nano(amount: Decimal) -> int:
+    return int((amount * _PER_TOKEN).to_integral_value(ROUND_CEILING))
+
+
+def dollars(nano: int) -> Decimal:
+    """Nano-dollars as dollars."""
+    return Decimal(nano) / NANO
+
+
+class Ledger:
+    """What was spent, what may have been, and what is set aside.
+
+    Args:
+        budget: The ceilings.
+        tariff: The prices.
+        cost: Nano-dollars spent before.
+        tokens: Tokens used before.
+
+    Attributes:
+        spent: Nano-dollars that answers cost.
+        uncertain: Nano-dollars of requests that may or may not have been billed.
+        reserved: Nano-dollars set aside.
+        tokens: Tokens used, certainly or possibly.
+        unpriced: Answers of models without a known price.
+    """
+
+    def __init__(
+        self, budget: Budget, tariff: Tariff, *, cost: int = 0, tokens: int = 0
+    ) -> None:
+        self.tariff = tariff
+        self.spent = cost
+        self.uncertain = 0
+        self.reserved = 0
+        self.tokens = tokens
+        self.unpriced = 0
+        self._tokens_reserved = 0
+        self._largest_output = _GUESSED_OUTPUT
+        limit = budget.max_cost
+        self.max_cost = None if limit is None else int(Decimal(str(limit)) * NANO)
+        self.max_tokens = budget.max_tokens
+        self.is_bounded = self.max_cost is not None or self.max_tokens is not None
+
+    def reserve(self, body: bytes, model: str, max_tokens: int | None) -> Reservation:
+        """The most a request can use.
+
+        A token is at least one byte of text, and the JSON around a message is longer
+        than the tokens that separate messages, so the input has at most as many
+        tokens as the body has bytes.
+        """
+        prompt = len(body) + _IMAGE_TOKENS * body.count(_IMAGE)
+        output = self._largest_output if max_tokens is None else max_tokens
+        return Reservation(self.tariff.most(model, prompt, output), prompt + output)
+
+    def exceeded_by(self, asked: Reservation) -> str | None:
+        """The ceiling that a further reservation would pass, or `None`."""
+        cost = self.spent + self.uncertain + self.reserved + asked.cost
+        if self.max_cost is not None and cost > self.max_cost:
+            return "cost"
+        tokens = self.tokens + self._tokens_reserved + asked.tokens
+        if self.max_tokens is not None and tokens > self.max_tokens:
+            return "tokens"
+        return None
+
+    def set_aside(self, asked: Reservation) -> None:
+        """Make a reservation."""
+        self.reserved += asked.cost
+        self._tokens_reserved += asked.tokens
+
+    def release(self, held: Reservation) -> None:
+        """Undo a reservation: the request was not billed."""
+        self.reserved -= held.cost
+        self._tokens_reserved -= held.tokens
+
+    def forfeit(self, held: Reservation) -> None:
+        """The request may have been billed: count all that was set aside."""
+        self.release(held)
+        self.uncertain += held.cost
+        self.tokens += held.tokens
+
+    def settle(self, held: Reservation, usage: Usage, model: str) -> int | None:
+        """Replace a reservation by the real cost.
+
+        Returns:
+            The cost in nano-dollars, or `None` for a model without a price.
+        """
+        self.release(held)
+        cost = self.tariff.cost(usage, model)
+        self.spent += cost or 0
+        self.unpriced += cost is None
+        self.tokens += usage.prompt_tokens + usage.completion_tokens
+        self._largest_output = max(self._largest_output, usage.completion_tokens)
+        return cost

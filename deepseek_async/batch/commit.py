@@ -1,0 +1,105 @@
+"""Group commit: results wait here until the journal has them for good.
+
+While one group is being written, the next one gathers; nobody waits for a clock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from time import monotonic
+from typing import Final
+
+import anyio.to_thread
+
+from .errors import JournalError
+from .journal import Journal
+from .results import BatchResult
+
+PATIENCE: Final = 60.0
+"""Seconds to keep trying when the disk is full or fails."""
+
+_FIRST_WAIT: Final = 0.1
+_LONGEST_WAIT: Final = 5.0
+
+
+class Committer:
+    """Makes results durable, then hands them on.
+
+    Args:
+        journal: Where to.
+        deliver: Takes the results of a group once it is durable.
+        patience: Seconds to keep trying when the disk is full or fails.
+
+    Attributes:
+        failure: Why the journal could not be written, once it is given up.
+        is_stuck: Whether the last write failed and is being tried again.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        deliver: Callable[[list[BatchResult]], None],
+        *,
+        patience: float = PATIENCE,
+    ) -> None:
+        self.failure: JournalError | None = None
+        self.is_stuck = False
+        self._journal = journal
+        self._deliver = deliver
+        self._patience = patience
+        self._lines: list[bytes] = []
+        self._results: list[BatchResult] = []
+        self._wake = asyncio.Event()
+        self._is_closing = False
+
+    def add(self, line: bytes, result: BatchResult) -> None:
+        """Queue a record and the result that waits for it."""
+        self._lines.append(line)
+        self._results.append(result)
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Commit until `close` was called and nothing is left."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._lines:
+                lines, results = self._lines, self._results
+                self._lines, self._results = [], []
+                await self._commit(b"".join(lines), len(results))
+                self._deliver(results)
+            if self._is_closing:
+                return
+
+    def close(self) -> None:
+        """Let `run` end once all is committed."""
+        self._is_closing = True
+        self._wake.set()
+
+    async def _commit(self, data: bytes, count: int) -> None:
+        wait, give_up_at = _FIRST_WAIT, monotonic() + self._patience
+        while self.failure is None:
+            try:
+                await anyio.to_thread.run_sync(self._journal.commit, data)
+            except OSError as error:
+                cause = error
+            else:
+                self.is_stuck = False
+                return
+            self.is_stuck = True
+            if monotonic() >= give_up_at:
+                self._give_up(cause, count)
+                return
+            await anyio.to_thread.run_sync(self._journal.recover_from, cause)
+            await asyncio.sleep(wait)
+            wait = min(_LONGEST_WAIT, 2 * wait)
+
+    def _give_up(self, cause: OSError, count: int) -> None:
+        message = (
+            f"the journal cannot be written ({self._journal.position}): "
+            f"{cause.strerror or cause}; {count} results or more were handed out "
+            "without a record and would be asked for again by a resumed run"
+        )
+        self.failure = JournalError(message)
+        self.failure.__cause__ = cause

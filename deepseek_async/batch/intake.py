@@ -1,0 +1,165 @@
+"""From rows to requests: what is to be sent, what is done already, what is wrong."""
+
+from __future__ import annotations
+
+import zlib
+from typing import TypeAlias
+
+import msgspec
+
+from ..errors import DeepSeekError, InvalidRequestError
+from ..request import WireRequest, chat_request
+from ..retry import RetryPolicy
+from .budget import Tariff
+from .errors import JournalMismatchError
+from .item import Item
+from .journal import OK, Index
+from .keys import Keys
+from .options import Settings
+from .prefix import prefixes
+from .report import Tally
+from .results import BatchFailed
+from .source import Row, error_of
+from .template import Reading, digest_of
+
+ONCE = RetryPolicy(attempts=1)
+
+
+class Rejected(msgspec.Struct):
+    """A row that will not be sent, and why; `digest` is what the journal needs."""
+
+    result: BatchFailed
+    digest: str
+
+
+Taken: TypeAlias = Item | Rejected | None
+"""A request to send, one refused at once, or nothing to do."""
+
+
+class Intake:
+    """Makes requests of rows.
+
+    Args:
+        settings: The batch's options.
+        policy: The retry policy of requests that bring none.
+        index: What previous runs finished, if there is a journal.
+        tariff: Knows which models have a price.
+        tally: Counts what is skipped.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        policy: RetryPolicy,
+        index: Index | None,
+        tariff: Tariff,
+        tally: Tally,
+    ) -> None:
+        self.reading = Reading(settings.request, settings.key, settings.defaults)
+        self._index = index
+        self._tariff = tariff
+        self._tally = tally
+        self._policy = policy
+        self._keys = Keys()
+        self._part, self._parts = settings.shard
+        self._retry_failed = settings.retry_failed
+        self._must_price = (
+            settings.budget is not None and settings.budget.max_cost is not None
+        )
+        self._look_for_prefixes = settings.prefix_order and settings.order != "input"
+
+    def take(self, row: Row) -> Taken:
+        """Make a request of a row.
+
+        Raises:
+            JournalMismatchError: A previous run had another request there.
+        """
+        key, digest = str(row.index), ""
+        failure: DeepSeekError
+        try:
+            if (error := error_of(row.value)) is not None:
+                raise error  # noqa: TRY301 - the reader's verdict, one way out for all
+            given, params = self.reading.read(row.value, row.where)
+            key = key if given is None else given
+            if self._parts > 1 and not self._is_mine(key):
+                self._tally.other_shards += 1
+                return None
+            if given is not None:
+                self._check_key(key, row)
+            digest = digest_of(params)
+            if self._index is not None and self._is_finished(row, digest):
+                self._tally.skipped += 1
+                return None
+            made = chat_request({**params, "stream": None})
+            if not isinstance(made, DeepSeekError):
+                return self._item(row, key, digest, made, params.get("max_tokens"))
+            failure = made
+        except JournalMismatchError:
+            raise
+        except DeepSeekError as error:
+            failure = error
+        except Exception as error:  # noqa: BLE001 - the caller's own function
+            message = f"{row.where}: the request function raised {type(error).__name__}"
+            failure = InvalidRequestError(message, param=row.where)
+        return self._rejected(row, key, digest or "0" * 16, failure)
+
+    def _item(
+        self, row: Row, key: str, digest: str, wire: WireRequest, most: object
+    ) -> Item:
+        model = wire.model or ""
+        if self._must_price and not self._tariff.knows(model):
+            message = f"{row.where}: no price is known for model {model!r}; see prices="
+            raise InvalidRequestError(message, param="model")
+        policy = wire.retry or self._policy
+        wire.retry = ONCE
+        item = Item(
+            index=row.index,
+            key=key,
+            digest=digest,
+            wire=wire,
+            policy=policy,
+            max_tokens=most if isinstance(most, int) else None,
+        )
+        if self._look_for_prefixes:
+            item.prefixes = prefixes(wire.body)
+        return item
+
+    def _rejected(
+        self, row: Row, key: str, digest: str, failure: DeepSeekError
+    ) -> Rejected | None:
+        if self._index is not None and self._index.status(row.index):
+            self._compare(row, digest)
+            self._tally.skipped += 1
+            return None
+        failed = BatchFailed(
+            index=row.index, key=key, error=failure.with_traceback(None), latency=0.0
+        )
+        return Rejected(failed, digest)
+
+    def _is_mine(self, key: str) -> bool:
+        return zlib.crc32(key.encode("utf-8", "replace")) % self._parts == self._part
+
+    def _check_key(self, key: str, row: Row) -> None:
+        name, _, number = row.where.rpartition(" ")
+        first = self._keys.add(key, int(number))
+        if first is not None:
+            message = f"duplicate key {key!r}: {name} {first} and {row.where}"
+            raise InvalidRequestError(message, param="key")
+
+    def _is_finished(self, row: Row, digest: str) -> bool:
+        assert self._index is not None  # noqa: S101 - asked for with a journal only
+        status = self._index.status(row.index)
+        if not status:
+            return False
+        self._compare(row, digest)
+        return status == OK or not self._retry_failed
+
+    def _compare(self, row: Row, digest: str) -> None:
+        assert self._index is not None  # noqa: S101 - asked for with a journal only
+        if self._index.digest(row.index) != digest:
+            message = (
+                f"{row.where} is another request than the one the journal has for it: "
+                "the input or the request function has changed. Take another "
+                "directory, or the old input"
+            )
+            raise JournalMismatchError(message)

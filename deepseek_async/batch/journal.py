@@ -1,0 +1,409 @@
+"""The journal: a directory that makes a batch survive anything.
+
+::
+
+    manifest.json     what job this is: fingerprints, no prompts, no key
+    lock              held by the runner at work
+    000000.jsonl      records (see `record`), append only; a new file every 256 MiB
+
+A record counts once it is written and `fdatasync` has returned; only then is its
+result handed out. Results are kept here, requests are not: of those the journal holds
+a hash. Files are readable by their owner only, for answers may be private.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+from array import array
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import BinaryIO, Final
+
+import msgspec
+from msgspec import Struct, field
+
+from .._version import __version__
+from .errors import JournalError, JournalLockedError, JournalMismatchError
+from .record import decode_mark, is_whole
+
+if sys.platform != "win32":
+    import fcntl
+
+FORMAT: Final = 1
+MANIFEST: Final = "manifest.json"
+LOCK: Final = "lock"
+SEGMENT_SIZE: Final = 256 * 1024 * 1024
+OK: Final = 1
+FAILED: Final = 2
+_MAX_INDEX: Final = 1 << 33
+_NO_FOLLOW: Final = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+
+
+class Manifest(Struct, kw_only=True):
+    """What job a journal belongs to.
+
+    Attributes:
+        format: The version of the journal's format.
+        library: The version of this library that made it.
+        created: Unix time.
+        job: Names of what must not change between runs, with their fingerprints.
+        shard: Which part of how many, as in `0/4`.
+    """
+
+    format: int = FORMAT
+    library: str = __version__
+    created: float = 0.0
+    job: dict[str, str] = field(default_factory=dict[str, str])
+    shard: str = "0/1"
+
+
+class Index:
+    """Which requests are finished: nine bytes for each."""
+
+    __slots__ = ("cost", "failed", "hashes", "ok", "statuses", "tokens")
+
+    def __init__(self) -> None:
+        self.statuses = bytearray()
+        self.hashes = array("Q")
+        self.ok = 0
+        self.failed = 0
+        #: Nano-dollars and tokens of all records, repeated ones included.
+        self.cost = 0
+        self.tokens = 0
+
+    def status(self, index: int) -> int:
+        """0 for an open request, else `OK` or `FAILED`."""
+        return self.statuses[index] if index < len(self.statuses) else 0
+
+    def digest(self, index: int) -> str:
+        """The hash of a finished request."""
+        return f"{self.hashes[index]:016x}"
+
+    def add(self, index: int, digest: str, status: int) -> bool:
+        """Note a finished request; an answer stands against every other record.
+
+        Returns:
+            Whether the record counts.
+        """
+        if not 0 <= index < _MAX_INDEX:
+            message = f"a record of the journal names the impossible row {index}"
+            raise JournalError(message)
+        known = len(self.statuses)
+        if index >= known:
+            more = max(index + 1 - known, known // 8, 1024)
+            self.statuses.extend(bytes(more))
+            self.hashes.frombytes(bytes(8 * more))
+        before = self.statuses[index]
+        if before == OK:
+            return False
+        self.ok += status == OK
+        self.failed += (status == FAILED) - (before == FAILED)
+        self.statuses[index] = status
+        self.hashes[index] = int(digest, 16)
+        return True
+
+
+class Torn(Struct, frozen=True):
+    """A place in a segment where no whole record is.
+
+    Attributes:
+        segment: The file's name.
+        offset: Where the line begins, in bytes.
+        line: Its number, from 1.
+        size: Its length in bytes.
+    """
+
+    segment: str
+    offset: int
+    line: int
+    size: int
+
+
+class Scanned(Struct, frozen=True):
+    """A whole record and where it is."""
+
+    segment: int
+    offset: int
+    line: bytes
+
+
+def segments(directory: Path) -> list[Path]:
+    """The segments of a journal, oldest first."""
+    return sorted(directory.glob("[0-9]" * 6 + ".jsonl"))
+
+
+def scan(path: Path, bad: list[Torn]) -> Iterator[tuple[int, bytes]]:
+    """The whole records of a segment with their offsets.
+
+    Args:
+        path: The segment.
+        bad: Gets what is not a whole record.
+    """
+    offset = 0
+    with _open_for_reading(path) as file:
+        for number, line in enumerate(file, 1):
+            if is_whole(line):
+                yield offset, line
+            else:
+                bad.append(Torn(path.name, offset, number, len(line)))
+            offset += len(line)
+
+
+def _open_for_reading(path: Path) -> BinaryIO:
+    try:
+        return os.fdopen(os.open(path, os.O_RDONLY | _NO_FOLLOW), "rb", 1 << 20)
+    except OSError as error:
+        message = f"the journal's {path} cannot be read: {error.strerror}"
+        raise JournalError(message) from error
+
+
+def read_manifest(directory: Path) -> Manifest:
+    """The manifest of a journal.
+
+    Raises:
+        JournalError: There is none, or it is of another format.
+    """
+    path = directory / MANIFEST
+    try:
+        with _open_for_reading(path) as file:
+            found = msgspec.json.decode(file.read(), type=Manifest)
+    except msgspec.MsgspecError as error:
+        message = f"{path} is not the manifest of a journal: {error}"
+        raise JournalError(message) from error
+    if found.format != FORMAT:
+        message = f"{path} is of format {found.format}; this version knows {FORMAT}"
+        raise JournalError(message)
+    return found
+
+
+class Journal:
+    """An open journal, locked for this process.
+
+    Args:
+        directory: Made if it is not there.
+        job: What must not change between runs.
+        shard: Which part of how many.
+
+    Attributes:
+        directory: Where it is.
+        index: What is finished.
+        cut: The torn end that was cut off at opening, if there was one.
+        offset: The size of what is durable in the newest segment.
+
+    Raises:
+        JournalError: It cannot be made, read or repaired by cutting its end.
+        JournalLockedError: Another runner has it.
+        JournalMismatchError: It belongs to another job.
+    """
+
+    def __init__(
+        self, directory: Path, job: Mapping[str, str], shard: str = "0/1"
+    ) -> None:
+        self.directory = directory
+        self.index = Index()
+        self.cut: Torn | None = None
+        self.offset = 0
+        self._segment = 0
+        self._file: int | None = None
+        self._lock: int | None = None
+        try:
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._lock = _locked(directory / LOCK)
+            self._claim(dict(job), shard)
+            self._recover()
+            self._file = self._open_segment()
+        except OSError as error:
+            self.close()
+            message = f"the journal {directory} cannot be written: {error.strerror}"
+            raise JournalError(message) from error
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def position(self) -> str:
+        """The file and offset that the next record goes to."""
+        return f"{self.directory / _name(self._segment)}, offset {self.offset}"
+
+    def _claim(self, job: dict[str, str], shard: str) -> None:
+        path = self.directory / MANIFEST
+        if not path.exists():
+            if segments(self.directory):
+                message = f"{self.directory} has records but no {MANIFEST}"
+                raise JournalError(message)
+            made = Manifest(created=time.time(), job=job, shard=shard)
+            write_durably(path, msgspec.json.encode(made))
+            return
+        found = read_manifest(self.directory)
+        names = found.job.keys() | job.keys()
+        changed = sorted(n for n in names if found.job.get(n) != job.get(n))
+        if found.shard != shard:
+            changed.append(f"shard ({found.shard} then, {shard} now)")
+        if changed:
+            message = (
+                f"the journal {self.directory} is of another job; changed since: "
+                f"{', '.join(changed)}. Take another directory, or the old arguments"
+            )
+            raise JournalMismatchError(message)
+
+    def _recover(self) -> None:
+        found = segments(self.directory)
+        for path in found:
+            bad: list[Torn] = []
+            index = self.index
+            good_until = 0
+            for offset, line in scan(path, bad):
+                if bad:
+                    raise _corrupt(path, bad[0])
+                mark = decode_mark(line)
+                status = OK if mark.status == "ok" else FAILED
+                index.add(mark.index, mark.hash, status)
+                index.cost += max(0, mark.cost)
+                index.tokens += mark.tokens[0] + mark.tokens[3]
+                good_until = offset + len(line)
+            if bad and path != found[-1]:
+                raise _corrupt(path, bad[0])
+            if bad:
+                self._cut(path, bad, good_until)
+            self.offset = good_until
+        self._segment = int(found[-1].stem) if found else 0
+
+    def _cut(self, path: Path, bad: list[Torn], good_until: int) -> None:
+        size = sum(torn.size for torn in bad)
+        self.cut = Torn(path.name, good_until, bad[0].line, size)
+        file = os.open(path, os.O_WRONLY | _NO_FOLLOW)
+        try:
+            os.ftruncate(file, good_until)
+            os.fsync(file)
+        finally:
+            os.close(file)
+
+    def _open_segment(self) -> int:
+        path = self.directory / _name(self._segment)
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | _NO_FOLLOW
+        file = os.open(path, flags, 0o600)
+        self.offset = os.fstat(file).st_size
+        sync_directory(self.directory)
+        return file
+
+    def commit(self, data: bytes) -> None:
+        """Write records and wait until they are durable. Blocks.
+
+        Raises:
+            OSError: They are not; `recover_from` must run before the next try.
+        """
+        if self._file is None or self.offset >= SEGMENT_SIZE:
+            self._next_segment()
+        assert self._file is not None  # noqa: S101 - opened just now
+        left = memoryview(data)
+        while left:
+            left = left[os.write(self._file, left) :]
+        _sync(self._file)
+        self.offset += len(data)
+
+    def recover_from(self, error: OSError) -> None:
+        """Undo half a write, so that the same records can be written again. Blocks.
+
+        A full disk leaves the segment usable. After any other error nobody knows what
+        the file holds, so the records go to a new segment.
+        """
+        if self._file is None:
+            return
+        with contextlib.suppress(OSError):
+            os.ftruncate(self._file, self.offset)
+            if error.errno in _FULL:
+                return
+        self._close_segment()
+
+    def _next_segment(self) -> None:
+        self._close_segment()
+        if (self.directory / _name(self._segment)).exists():
+            self._segment += 1
+        self._file = self._open_segment()
+
+    def _close_segment(self) -> None:
+        if self._file is not None:
+            file, self._file = self._file, None
+            with contextlib.suppress(OSError):
+                os.close(file)
+
+    def close(self) -> None:
+        """Let go of the files and the lock."""
+        self._close_segment()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+
+_FULL: Final = frozenset({28, 122})  # ENOSPC, EDQUOT
+
+
+def _name(segment: int) -> str:
+    return f"{segment:06d}.jsonl"
+
+
+def _corrupt(path: Path, torn: Torn) -> JournalError:
+    message = (
+        f"{path} is damaged at offset {torn.offset} (line {torn.line}, {torn.size} "
+        "bytes), with good records after it; `deepseek-async batch verify --repair` "
+        "keeps the good ones"
+    )
+    return JournalError(message)
+
+
+def _locked(path: Path) -> int:
+    file = os.open(path, os.O_RDWR | os.O_CREAT | _NO_FOLLOW, 0o600)
+    if sys.platform == "win32":
+        return file
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        pid = os.pread(file, 20, 0).decode("ascii", "replace").strip() or "unknown"
+        os.close(file)
+        message = f"{path.parent} is in use by another runner (process {pid})"
+        raise JournalLockedError(message) from None
+    os.ftruncate(file, 0)
+    os.pwrite(file, str(os.getpid()).encode(), 0)
+    return file
+
+
+def lock(directory: Path) -> int:
+    """Lock a journal; close the descriptor to unlock.
+
+    Raises:
+        JournalLockedError: Another runner has it.
+    """
+    return _locked(directory / LOCK)
+
+
+def write_durably(path: Path, data: bytes) -> None:
+    """Put a file in place whole or not at all."""
+    draft = path.with_name(path.name + ".new")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _NO_FOLLOW
+    file = os.open(draft, flags, 0o600)
+    try:
+        left = memoryview(data)
+        while left:
+            left = left[os.write(file, left) :]
+        os.fsync(file)
+    finally:
+        os.close(file)
+    draft.replace(path)
+    sync_directory(path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """Make new names in a directory durable, where the system can."""
+    if sys.platform == "win32":
+        return
+    file = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
+_sync: Final = getattr(os, "fdatasync", os.fsync)

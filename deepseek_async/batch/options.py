@@ -1,0 +1,136 @@
+"""The options of a batch, beside the three that most batches need."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from decimal import Decimal
+from math import inf
+from typing import Any, Literal, TypedDict
+
+from msgspec import Struct
+
+from ..errors import ConfigurationError
+from ..pricing import PRICES, Price
+from ..retry import RetryPolicy
+from .budget import Budget
+from .progress import Progress
+from .rates import Rates
+from .template import KeyOf, Template
+
+PATIENT: RetryPolicy = RetryPolicy(attempts=6, base=0.5, cap=30.0)
+"""How a batch retries if neither its client nor its request say otherwise."""
+
+
+class BatchOptions(TypedDict, total=False):
+    """Further options of `AsyncDeepSeek.batch`.
+
+    Attributes:
+        request: How a row becomes a request: a function of the row, a mapping of
+            parameters with `{column}` places in its texts, or one such text as the
+            user message. Not needed for rows that are requests or lines of OpenAI's
+            batch format.
+        key: The column, or a function of the row, that gives the key.
+        defaults: Parameters of every request that does not bring its own.
+        retry: The retry policy of requests that bring none; refusals with 429 do not
+            count as attempts unless it allows one attempt only.
+        retry_failed: Whether a resumed run tries failed requests again; on by default.
+        budget: Ceilings; see `Budget`.
+        deadline: Seconds a request may take from its first attempt, retries included.
+        off_peak: Whether to send at off-peak prices only, and wait meanwhile.
+        rates: Requests and tokens per minute, for other endpoints.
+        prices: A price table in place of the built-in one.
+        prefix_order: Whether requests with a common beginning of 4 KiB or more are
+            sent so that the server's cache serves them: two first, then the rest.
+            On by default; has no effect with `order="input"`.
+        dedupe: Whether identical requests at temperature 0 are sent once.
+        shard: `(i, n)`: only the rows whose key falls in part i of n.
+        progress: `True` for a display on stderr, or a function that is given a
+            `Progress` twice a second.
+        signals: Whether Ctrl-C and SIGTERM first drain the batch, then stop it.
+        patience: Seconds without any answer from the server after which to stop.
+    """
+
+    request: Template | None
+    key: KeyOf | None
+    defaults: Mapping[str, Any] | None
+    retry: RetryPolicy | None
+    retry_failed: bool
+    budget: Budget | None
+    deadline: float | None
+    off_peak: bool
+    rates: Rates | None
+    prices: Mapping[str, Price] | None
+    prefix_order: bool
+    dedupe: bool
+    shard: tuple[int, int]
+    progress: bool | Callable[[Progress], None]
+    signals: bool
+    patience: float
+
+
+class Settings(Struct, kw_only=True):
+    """Checked options of a batch."""
+
+    order: Literal["completed", "input"] = "completed"
+    journal: str | os.PathLike[str] | None = None
+    request: Template | None = None
+    key: KeyOf | None = None
+    defaults: Mapping[str, Any] | None = None
+    retry: RetryPolicy | None = None
+    retry_failed: bool = True
+    budget: Budget | None = None
+    deadline: float | None = None
+    off_peak: bool = False
+    rates: Rates | None = None
+    prices: Mapping[str, Price] | None = None
+    prefix_order: bool = True
+    dedupe: bool = False
+    shard: tuple[int, int] = (0, 1)
+    progress: bool | Callable[[Progress], None] = False
+    signals: bool = False
+    patience: float = 600.0
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+
+    def __post_init__(self) -> None:
+        part, parts = self.shard
+        if not 0 <= part < parts:
+            message = "shard must be (i, n) with 0 <= i < n"
+            raise ConfigurationError(message)
+        if self.order not in {"completed", "input"}:
+            message = "order must be 'completed' or 'input'"
+            raise ConfigurationError(message)
+        for name in ("deadline", "patience"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < inf:
+                message = f"{name} must be a positive number of seconds"
+                raise ConfigurationError(message)
+        if (
+            self.budget is not None
+            and self.budget.max_cost is not None
+            and Decimal(str(self.budget.max_cost)) <= 0
+        ):
+            message = "Budget.max_cost must be more than 0"
+            raise ConfigurationError(message)
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> Settings:
+        """Check options.
+
+        Raises:
+            ConfigurationError: One is unknown or makes no sense.
+        """
+        unknown = sorted(options.keys() - BatchOptions.__annotations__.keys() - _OWN)
+        if unknown:
+            message = f"batch() knows no option {unknown[0]!r}"
+            raise ConfigurationError(message)
+        return cls(**options)
+
+    @property
+    def price_table(self) -> Mapping[str, Price]:
+        """The prices to count with."""
+        return PRICES if self.prices is None else self.prices
+
+
+_OWN = frozenset({"order", "journal", "now"})

@@ -1,0 +1,197 @@
+"""One finished request as a line of the journal.
+
+A record is one JSON object on one line::
+
+    {"i":7,"k":"q7","h":"<hash>","s":"ok","n":1,"t":1763.5,"ms":812,
+     "u":[prompt,hit,miss,output,reasoning],"c":1500,"b":{...},"x":"<crc32>"}
+
+`i` is the place in the source, `k` the key, `h` a hash of the request (the request
+itself, and so the prompt, is not kept), `s` `ok` or `err`, `n` attempts, `t` when it
+ended (Unix time), `ms` how long it took, `u` tokens, `c` the cost in nano-dollars (-1:
+unknown), `b` the completion or the error, and `x`, always last, the CRC-32 of every
+byte before `,"x":`. A lost library loses no data: `jq` and `grep` read the file.
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import Any, Final, Literal
+
+import msgspec
+from msgspec import Raw, Struct, field
+
+from .. import errors
+from ..codec import CHAT
+from ..errors import DeepSeekError
+from ..types.chat import ChatCompletion
+from ..types.usage import Usage
+from . import errors as batch_errors
+from .results import BatchFailed, BatchOk, BatchResult
+
+UNKNOWN_COST: Final = -1
+_TAIL: Final = len(',"x":"00000000"}')
+_MARK: Final = b',"x":"'
+
+
+class Record(Struct, kw_only=True):
+    """The fields of a record, in the order they are written."""
+
+    index: int = field(name="i")
+    key: str = field(name="k")
+    hash: str = field(name="h")
+    status: Literal["ok", "err"] = field(name="s")
+    attempts: int = field(name="n")
+    ended: float = field(name="t")
+    latency_ms: int = field(name="ms")
+    tokens: tuple[int, int, int, int, int] = field(name="u")
+    cost: int = field(name="c")
+    body: Raw = field(name="b")
+
+
+class Mark(Struct):
+    """The part of a record that says which request it finishes."""
+
+    index: int = field(name="i")
+    hash: str = field(name="h")
+    status: Literal["ok", "err"] = field(name="s")
+    tokens: tuple[int, int, int, int, int] = field(name="u")
+    cost: int = field(name="c")
+
+
+class Failure(Struct, kw_only=True, omit_defaults=True):
+    """An error as the journal keeps it: without the server's body.
+
+    Attributes:
+        kind: The name of the class.
+        message: Its text.
+        status: The HTTP status.
+        code: The server's code.
+        reason: See `APIStatusError.reason`.
+        param: The offending parameter.
+        request_id: The server's trace id.
+    """
+
+    kind: str
+    message: str
+    status: int | None = None
+    code: str | None = None
+    reason: str | None = None
+    param: str | None = None
+    request_id: str | None = None
+
+    @classmethod
+    def of(cls, error: DeepSeekError) -> Failure:
+        """What to keep of an error."""
+        names = ("status", "code", "reason", "param", "request_id")
+        found = {name: getattr(error, name, None) for name in names}
+        return cls(kind=type(error).__name__, message=error.message, **found)
+
+    def to_error(self) -> DeepSeekError:
+        """An error of the same class, as far as the class is still known."""
+        kind = getattr(errors, self.kind, None) or getattr(
+            batch_errors, self.kind, DeepSeekError
+        )
+        if not (isinstance(kind, type) and issubclass(kind, DeepSeekError)):
+            kind = DeepSeekError
+        error = kind.__new__(kind, self.message)
+        names = ("status", "code", "reason", "param", "request_id")
+        state = {name: getattr(self, name) for name in names}
+        error.__dict__.update(message=self.message, attempts=(), **_DEFAULTS, **state)
+        return error
+
+
+_DEFAULTS: Final[dict[str, Any]] = {
+    "cause": None,
+    "partial": None,
+    "body": "",
+    "type": None,
+    "retry_after": None,
+    "in_stream": False,
+    "limit": 0.0,
+}
+
+_encode: Final = msgspec.json.Encoder().encode
+_decode_failure: Final = msgspec.json.Decoder(Failure).decode
+decode_record: Final = msgspec.json.Decoder(Record).decode
+decode_mark: Final = msgspec.json.Decoder(Mark).decode
+
+
+def completion_body(completion: ChatCompletion) -> bytes:
+    """A completion as JSON, with whatever fields the server sent beside the known."""
+    if not completion.extra and not any(
+        choice.message.extra or choice.message.tool_calls
+        for choice in completion.choices
+    ):
+        return _encode(completion)
+    whole = completion.to_dict()
+    for choice, sent in zip(completion.choices, whole["choices"], strict=True):
+        sent["message"] = {**sent["message"], **choice.message.to_dict()}
+    return _encode(whole)
+
+
+def tokens_of(usage: Usage) -> tuple[int, int, int, int, int]:
+    """Prompt, hit, miss, output and reasoning tokens."""
+    hit = usage.cached_tokens
+    prompt = usage.prompt_tokens
+    miss = usage.prompt_cache_miss_tokens or max(0, prompt - hit)
+    return prompt, hit, miss, usage.completion_tokens, usage.reasoning_tokens
+
+
+def to_line(result: BatchResult, digest: str, cost: int | None, ended: float) -> bytes:
+    """The record of a result, newline included.
+
+    Args:
+        result: What became of the request.
+        digest: The hash of the request.
+        cost: Nano-dollars, or `None` if unknown.
+        ended: Unix time.
+    """
+    body = (
+        completion_body(result.completion)
+        if isinstance(result, BatchOk)
+        else _encode(Failure.of(result.error))
+    )
+    record = Record(
+        index=result.index,
+        key=result.key,
+        hash=digest,
+        status="ok" if result.ok else "err",
+        attempts=max(1, len(result.attempts)),
+        ended=ended,
+        latency_ms=int(result.latency * 1000),
+        tokens=tokens_of(result.usage),
+        cost=UNKNOWN_COST if cost is None else cost,
+        body=Raw(body),
+    )
+    return seal(_encode(record))
+
+
+def seal(encoded: bytes) -> bytes:
+    """Add the checksum and the newline to an encoded record."""
+    start = encoded[:-1]
+    return b'%b,"x":"%08x"}\n' % (start, zlib.crc32(start))
+
+
+def is_whole(line: bytes) -> bool:
+    """Whether a line, newline included, is a record as it was written."""
+    start, tail = line[: -_TAIL - 1], line[-_TAIL - 1 :]
+    if tail[:6] != _MARK or tail[14:] != b'"}\n':
+        return False
+    try:
+        return int(tail[6:14], 16) == zlib.crc32(start)
+    except ValueError:
+        return False
+
+
+def to_result(record: Record) -> BatchResult:
+    """The result a record was made of."""
+    latency = record.latency_ms / 1000
+    if record.status == "ok":
+        completion = CHAT.decode(bytes(record.body))
+        return BatchOk(
+            index=record.index, key=record.key, completion=completion, latency=latency
+        )
+    error = _decode_failure(bytes(record.body)).to_error()
+    return BatchFailed(
+        index=record.index, key=record.key, error=error, latency=latency
+    )

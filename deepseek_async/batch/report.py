@@ -1,0 +1,144 @@
+"""What a batch came to."""
+
+from __future__ import annotations
+
+from collections import Counter
+from decimal import Decimal
+
+import msgspec
+from msgspec import Struct
+
+from ..types.usage import Usage
+from .admission import LimitChange
+
+
+class BatchReport(Struct, kw_only=True, frozen=True):
+    """The sums of a run.
+
+    Attributes:
+        read: Rows read from the source.
+        ok: Requests answered in this run.
+        failed: Requests that failed in this run.
+        skipped: Requests a previous run had finished.
+        deduped: Requests answered by an identical one.
+        other_shards: Rows that belong to other shards.
+        attempts: Requests sent.
+        retries: Requests sent again after a failure, refusals not counted.
+        refused: 429 answers.
+        prompt_tokens: Input tokens.
+        cache_hit_tokens: Those served from the cache.
+        completion_tokens: Output tokens, reasoning included.
+        reasoning_tokens: Reasoning tokens.
+        cost: US dollars that the answers cost.
+        uncertain_cost: US dollars, at most, for requests that died on their way and
+            may have been billed.
+        previous_cost: US dollars that previous runs on the journal cost.
+        unpriced: Answers of models without a known price.
+        seconds: From start to end.
+        goodput: Answers a second.
+        failures: How often which error was the last word.
+        prefix_order: Whether cache-aware order was at work to the end.
+        stop_reason: Why the batch ended early, or `None`.
+        limits: The changes of the limit.
+    """
+
+    read: int
+    ok: int
+    failed: int
+    skipped: int
+    deduped: int
+    other_shards: int
+    attempts: int
+    retries: int
+    refused: int
+    prompt_tokens: int
+    cache_hit_tokens: int
+    completion_tokens: int
+    reasoning_tokens: int
+    cost: Decimal
+    uncertain_cost: Decimal
+    previous_cost: Decimal
+    unpriced: int
+    seconds: float
+    goodput: float
+    failures: dict[str, int]
+    prefix_order: bool
+    stop_reason: str | None
+    limits: list[LimitChange]
+
+    @property
+    def cache_hit_ratio(self) -> float:
+        """Share of the input tokens that the cache served."""
+        return self.cache_hit_tokens / self.prompt_tokens if self.prompt_tokens else 0.0
+
+    def to_json(self) -> bytes:
+        """The report as JSON."""
+        return msgspec.json.encode(self)
+
+    def to_table(self) -> str:
+        """The report as text, for people."""
+        limits = [change.capacity for change in self.limits]
+        lines = [
+            ("answered", f"{self.ok:,} ({self.goodput:.2f}/s)"),
+            ("failed", f"{self.failed:,}{_named(self.failures)}"),
+            ("skipped", f"{self.skipped:,} finished before"),
+            ("sent", f"{self.attempts:,}, {self.retries:,} retries"),
+            ("refused", f"{self.refused:,} (429)"),
+            ("limit", f"{min(limits)} to {max(limits)}" if limits else "unused"),
+            ("input tokens", f"{self.prompt_tokens:,}"),
+            ("from cache", f"{self.cache_hit_ratio:.1%}"),
+            ("output tokens", f"{self.completion_tokens:,}"),
+            ("cost", f"${self.cost:.6f}"),
+            ("time", f"{self.seconds:.1f} s"),
+        ]
+        if self.deduped:
+            lines.append(("identical", f"{self.deduped:,} answered by another"))
+        if self.uncertain_cost:
+            lines.append(("possibly billed", f"up to ${self.uncertain_cost:.6f} more"))
+        if self.previous_cost:
+            lines.append(("runs before", f"${self.previous_cost:.6f}"))
+        if self.unpriced:
+            lines.append(("without a price", f"{self.unpriced:,}"))
+        if self.stop_reason:
+            lines.append(("stopped", self.stop_reason))
+        width = max(len(name) for name, _ in lines)
+        return "\n".join(f"{name:<{width}}  {value}" for name, value in lines)
+
+
+def _named(failures: dict[str, int]) -> str:
+    named = ", ".join(f"{count} {name}" for name, count in failures.items())
+    return f": {named}" if named else ""
+
+
+class Tally:
+    """Counts while a batch runs.
+
+    Attributes: as in `BatchReport`.
+    """
+
+    def __init__(self) -> None:
+        self.ok = 0
+        self.failed = 0
+        self.skipped = 0
+        self.deduped = 0
+        self.other_shards = 0
+        self.attempts = 0
+        self.retries = 0
+        self.refused = 0
+        self.prompt = 0
+        self.hit = 0
+        self.output = 0
+        self.reasoning = 0
+        self.failures: Counter[str] = Counter()
+
+    @property
+    def done(self) -> int:
+        """Finished requests."""
+        return self.ok + self.failed
+
+    def use(self, usage: Usage) -> None:
+        """Count the tokens of an answer."""
+        self.prompt += usage.prompt_tokens
+        self.hit += usage.cached_tokens
+        self.output += usage.completion_tokens
+        self.reasoning += usage.reasoning_tokens

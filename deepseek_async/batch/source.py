@@ -1,0 +1,147 @@
+"""Where the requests come from: read lazily, in order, one row after the other."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final, TypeAlias, cast
+
+import anyio.to_thread
+from msgspec import Struct
+
+from ..errors import ConfigurationError, DeepSeekError, InvalidRequestError
+from .errors import SourceError
+from .files import FileRow, dataset_rows, is_dataset, rows
+
+BatchSource: TypeAlias = (
+    Iterable[Any] | AsyncIterable[Any] | str | os.PathLike[str]
+)
+"""Rows: an iterable, an async iterable, a file (`.jsonl`, `.csv`, `.parquet`, the first
+two also `.gz` or `.zst`), or `hf:NAME:SPLIT` for a Hugging Face data set."""
+
+_READ_AHEAD: Final = 256
+
+
+class Row(Struct):
+    """One row of the input.
+
+    Attributes:
+        index: Its number, from 0.
+        where: Its place, for people.
+        value: The row, or an error in its stead.
+    """
+
+    index: int
+    where: str
+    value: Any
+
+
+class Source:
+    """Hands out rows.
+
+    Args:
+        rows: See `BatchSource`.
+
+    Attributes:
+        is_exhausted: Whether nothing is left.
+        failure: What the source raised, if it did.
+        count: How many rows were handed out.
+    """
+
+    def __init__(self, rows: BatchSource) -> None:  # noqa: A002
+        self.is_exhausted = False
+        self.failure: Exception | None = None
+        self.count = 0
+        self._ahead: deque[FileRow] = deque()
+        self._sync: Iterator[Any] | None = None
+        self._async: AsyncIterator[Any] | None = None
+        self._file: Iterator[FileRow] | None = None
+        self._open(rows)
+
+    def _open(self, given: BatchSource) -> None:
+        if isinstance(given, str | os.PathLike):
+            name = os.fspath(given)
+            self._file = dataset_rows(name) if is_dataset(name) else rows(Path(name))
+        elif isinstance(given, AsyncIterable):
+            self._async = aiter(given)
+        elif isinstance(cast("object", given), Iterable):
+            self._sync = iter(given)
+        else:
+            kind = type(cast("object", given)).__name__
+            message = f"requests must be rows or the path of a file, not {kind}"
+            raise ConfigurationError(message)
+
+    def take(self) -> Row | None:
+        """The next row at hand. If there is none and the source is not exhausted,
+        await `fill`.
+        """
+        if self._ahead:
+            return self._row(*self._ahead.popleft())
+        if self._sync is None or self.is_exhausted:
+            return None
+        try:
+            value = next(self._sync)
+        except StopIteration:
+            self.is_exhausted = True
+        except Exception as error:  # noqa: BLE001 - the caller's own code; raised later
+            self._fail(error)
+        else:
+            return self._row("", value)
+        return None
+
+    def _row(self, where: str, value: object) -> Row:
+        index = self.count
+        self.count += 1
+        return Row(index, where or f"request {index}", value)
+
+    def _fail(self, error: Exception) -> None:
+        self.is_exhausted = True
+        if not isinstance(error, DeepSeekError) and self._file is not None:
+            cause = error
+            error = SourceError(f"the input cannot be read on: {cause}")
+            error.__cause__ = cause
+        self.failure = error
+
+    async def fill(self) -> None:
+        """Wait for further rows."""
+        try:
+            if self._async is not None:
+                self._ahead.append(("", await anext(self._async)))
+            elif self._file is not None:
+                await self._read_file(self._file)
+        except StopAsyncIteration:
+            self.is_exhausted = True
+        except Exception as error:  # noqa: BLE001 - the caller's own code; raised later
+            self._fail(error)
+
+    async def _read_file(self, file: Iterator[FileRow]) -> None:
+        found: list[FileRow] = []
+        try:
+            # What was read before an error stays read.
+            await anyio.to_thread.run_sync(
+                found.extend, islice(file, _READ_AHEAD), abandon_on_cancel=False
+            )
+        finally:
+            self._ahead.extend(found)
+        if len(found) < _READ_AHEAD:
+            self.is_exhausted = True
+
+    @property
+    def has_rows(self) -> bool:
+        """Whether `take` may still give a row."""
+        return bool(self._ahead) or not self.is_exhausted
+
+    async def aclose(self) -> None:
+        """Close what was left early."""
+        for given in (self._async, self._file):
+            close = getattr(given, "aclose", None) or getattr(given, "close", None)
+            if close is not None and (ended := close()) is not None:
+                await ended
+
+
+def error_of(value: object) -> InvalidRequestError | None:
+    """The error that stands in a row's place, if one does."""
+    return value if isinstance(value, InvalidRequestError) else None

@@ -1,0 +1,200 @@
+"""From a row of the input to a key and the parameters of a request."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeAlias, cast
+
+import msgspec
+
+from ..errors import ConfigurationError, InvalidRequestError
+from ..types.request import ChatCompletionRequest
+
+Params: TypeAlias = Mapping[str, Any] | ChatCompletionRequest
+BatchRequest: TypeAlias = Params | tuple[str, Params]
+"""A request, or a pair of a key and a request."""
+
+Template: TypeAlias = str | Mapping[str, Any] | Callable[[Any], Params]
+"""How a row becomes a request.
+
+A function of the row; or a mapping of parameters in whose texts `{column}` stands for
+the row's value; or a single such text, which becomes the one user message.
+"""
+
+KeyOf: TypeAlias = str | Callable[[Any], str]
+"""How a row becomes a key: the name of a column, or a function of the row."""
+
+_PLACE: Final = re.compile(r"\{\{|\}\}|\{([^{}]*)\}")
+_encode: Final = msgspec.json.Encoder().encode
+
+
+class Reading:
+    """Turns rows into keyed parameters.
+
+    Args:
+        request: See `Template`; `None` for rows that are requests already, bare or as
+            lines of OpenAI's batch format.
+        key: See `KeyOf`.
+        defaults: Parameters of every request that does not bring its own.
+    """
+
+    __slots__ = ("_defaults", "_key", "_request")
+
+    def __init__(
+        self,
+        request: Template | None = None,
+        key: KeyOf | None = None,
+        defaults: Mapping[str, Any] | None = None,
+    ) -> None:
+        if isinstance(request, str):
+            request = {"messages": [{"role": "user", "content": request}]}
+        if request is not None and not (
+            callable(request) or isinstance(request, Mapping)
+        ):
+            message = "request must be a function, a mapping, or a text"
+            raise ConfigurationError(message)
+        self._request = request
+        self._key = key
+        self._defaults = dict(defaults or {})
+
+    def read(self, row: object, where: str) -> tuple[str | None, dict[str, Any]]:
+        """The key, if the row has one, and the parameters.
+
+        Args:
+            row: A row of the input.
+            where: Its place, for messages.
+
+        Raises:
+            InvalidRequestError: The row does not make a request.
+            Exception: Whatever the caller's own function raised.
+        """
+        key, params = self._made(row, where)
+        if self._key is not None:
+            key = self._key_of(self._key, row, where)
+        if isinstance(params, ChatCompletionRequest):
+            params = {
+                name: value
+                for name, value in msgspec.structs.asdict(params).items()
+                if value is not None
+            }
+        if not isinstance(params, Mapping):
+            kind = type(cast("object", params)).__name__
+            message = f"{where} must be a dict or a ChatCompletionRequest, not {kind}"
+            raise InvalidRequestError(message, param=where)
+        if params.get("stream"):
+            message = f"{where}: a batch does not stream"
+            raise InvalidRequestError(message, param="stream")
+        return key, {**self._defaults, **params}
+
+    def _made(self, row: object, where: str) -> tuple[str | None, Any]:
+        if callable(self._request):
+            return None, self._request(row)
+        if self._request is not None:
+            return None, fill(self._request, _columns(row, where), where)
+        if isinstance(row, tuple):
+            pair = cast("tuple[Any, ...]", row)
+            if len(pair) == 2:  # noqa: PLR2004 - a key and a request
+                return str(pair[0]), pair[1]
+        if isinstance(row, Mapping):
+            line = cast("Mapping[str, Any]", row)
+            if "body" in line and "messages" not in line:
+                return _batch_line(line, where)
+        return None, row
+
+    @staticmethod
+    def _key_of(key: KeyOf, row: object, where: str) -> str:
+        if callable(key):
+            return str(key(row))
+        columns = _columns(row, where)
+        if key not in columns:
+            message = f"{where}: no column {key!r} to take the key from"
+            raise InvalidRequestError(message, param=key)
+        return str(columns[key])
+
+    def fingerprint(self) -> dict[str, str]:
+        """What of this decides about the requests, as hashes: no text of theirs."""
+        return {
+            "request": _fingerprint(self._request),
+            "key": _fingerprint(self._key),
+            "defaults": _fingerprint(self._defaults),
+        }
+
+
+def _columns(row: object, where: str) -> Mapping[str, Any]:
+    if isinstance(row, Mapping):
+        return cast("Mapping[str, Any]", row)
+    message = f"{where}: a template needs rows with columns, not {type(row).__name__}"
+    raise InvalidRequestError(message, param=where)
+
+
+def _batch_line(line: Mapping[str, Any], where: str) -> tuple[str | None, Any]:
+    url = str(line.get("url", "/chat/completions"))
+    if not url.endswith("/chat/completions"):
+        message = f"{where}: only /chat/completions is run in batches, not {url[:80]}"
+        raise InvalidRequestError(message, param="url")
+    key = line.get("custom_id")
+    return None if key is None else str(key), line["body"]
+
+
+def fill(part: Any, columns: Mapping[str, Any], where: str) -> Any:  # noqa: ANN401
+    """A template with its `{column}` places filled; `{{` and `}}` stand for braces.
+
+    Args:
+        part: Text, list or mapping; anything else stays as it is.
+        columns: The row.
+        where: Its place, for messages.
+
+    Raises:
+        InvalidRequestError: The row has no such column.
+    """
+    if isinstance(part, str):
+        return _PLACE.sub(lambda found: _filled(found, columns, where), part)
+    if isinstance(part, Mapping):
+        items = cast("Mapping[str, Any]", part).items()
+        return {name: fill(value, columns, where) for name, value in items}
+    if isinstance(part, list):
+        return [fill(value, columns, where) for value in cast("list[Any]", part)]
+    return part
+
+
+def _filled(found: re.Match[str], columns: Mapping[str, Any], where: str) -> str:
+    if found[0] in {"{{", "}}"}:
+        return found[0][0]
+    name = found[1]
+    if name not in columns:
+        message = f"{where}: no column {name!r} for the template"
+        raise InvalidRequestError(message, param=name)
+    value = columns[name]
+    return value if isinstance(value, str) else _encode(value).decode()
+
+
+def digest_of(params: Mapping[str, Any]) -> str:
+    """A hash of a request's parameters, 16 hexadecimal digits."""
+    try:
+        encoded = _encode(params)
+    except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError):
+        encoded = b"?"  # what cannot be encoded is refused before it is sent, too
+    return hashlib.blake2b(encoded, digest_size=8).hexdigest()
+
+
+def _fingerprint(value: object) -> str:
+    if value is None or value == {}:
+        return ""
+    if callable(value):
+        return _hash(_source_of(value))
+    return digest_of({"value": value})
+
+
+def _source_of(function: Callable[..., Any]) -> bytes:
+    try:
+        return inspect.getsource(function).encode()
+    except (OSError, TypeError):
+        code = getattr(function, "__code__", None)
+        return code.co_code if code else repr(type(function)).encode()
+
+
+def _hash(data: bytes) -> str:
+    return hashlib.blake2b(data, digest_size=8).hexdigest()

@@ -1,0 +1,141 @@
+"""Messages as plain JSON values, and what thinking mode asks of a history.
+
+https://api-docs.deepseek.com/guides/thinking_mode
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeAlias, TypeGuard
+
+import msgspec
+from msgspec import UNSET
+
+from .errors import InvalidRequestError, MissingReasoningError
+from .types.chat import ChatCompletionMessage, ToolCall, tool_call_to_dict
+from .types.request import Message, RequestStruct
+
+PlainMessage: TypeAlias = dict[str, Any]
+"""A message as the wire has it: JSON values only."""
+
+
+def plain_message(message: Message) -> PlainMessage:
+    """A message of any form as JSON values of its own.
+
+    Args:
+        message: A dict, a message struct, or the message of an answer.
+
+    Returns:
+        A new dict that shares nothing with `message`; unknown fields are kept.
+
+    Raises:
+        InvalidRequestError: It is no message, or holds something JSON cannot.
+    """
+    try:
+        plain: PlainMessage | None = msgspec.to_builtins(
+            _opened(message), enc_hook=_opened
+        )
+    except (TypeError, ValueError, NotImplementedError, RecursionError):
+        plain = None
+    if plain is not None and isinstance(plain.get("role"), str):
+        return plain
+    problem = "a message must be JSON with a role"
+    raise InvalidRequestError(problem, param="messages")
+
+
+def _opened(value: object) -> object:
+    if isinstance(value, ChatCompletionMessage):
+        return value.to_dict()
+    if isinstance(value, ToolCall):
+        return tool_call_to_dict(value)
+    if isinstance(value, RequestStruct):
+        fields = msgspec.structs.asdict(value)
+        return _opened({k: v for k, v in fields.items() if v is not UNSET})
+    if is_mapping(value):
+        # msgspec encodes these structs itself, but not as the server takes them back.
+        return {k: _calls(v) if k == "tool_calls" else v for k, v in value.items()}
+    raise NotImplementedError
+
+
+def _calls(calls: object) -> object:
+    if not _is_sequence(calls):
+        return calls
+    return [tool_call_to_dict(c) if isinstance(c, ToolCall) else c for c in calls]
+
+
+def _is_sequence(value: object) -> TypeGuard[list[object] | tuple[object, ...]]:
+    return isinstance(value, list | tuple)
+
+
+def is_mapping(value: object) -> TypeGuard[Mapping[str, object]]:
+    """Whether a value is a mapping, whose keys are taken to be names."""
+    return isinstance(value, Mapping)
+
+
+def field_of(value: object, name: str) -> object:
+    """A field of a mapping or of a struct; `None` where it has none.
+
+    Args:
+        value: What a caller may pass as a message, a tool or an option.
+        name: The field.
+    """
+    if is_mapping(value):
+        return value.get(name)
+    return getattr(value, name, None)
+
+
+def is_thinking(params: Mapping[str, Any]) -> bool:
+    """Whether a request thinks; the API's default is that it does.
+
+    Args:
+        params: The arguments of a chat request.
+    """
+    if params.get("reasoning_effort") == "none":
+        return False
+    return field_of(params.get("thinking"), "type") != "disabled"
+
+
+def find_missing_reasoning(
+    messages: Iterable[Message], tools: Iterable[object] | None
+) -> tuple[int, ...]:
+    """Find the messages for which thinking mode would answer 400.
+
+    When a request thinks and carries tools, every assistant message in it, also one
+    that made no call, must have its `reasoning_content`.
+
+    https://api-docs.deepseek.com/guides/thinking_mode
+
+    Args:
+        messages: What is to be sent.
+        tools: The tools of the request; without any, nothing can be missing.
+
+    Returns:
+        The places of the assistant messages without `reasoning_content`, none for
+        a history in order. Empty text counts as present. An answer prefix needs none.
+    """
+    if not tools:
+        return ()
+    return tuple(
+        index for index, message in enumerate(messages) if _lacks_reasoning(message)
+    )
+
+
+def _lacks_reasoning(message: Message) -> bool:
+    if field_of(message, "role") != "assistant" or field_of(message, "prefix") is True:
+        return False
+    return not isinstance(field_of(message, "reasoning_content"), str)
+
+
+def check_reasoning(params: Mapping[str, Any]) -> None:
+    """Refuse a request that thinking mode would refuse.
+
+    Args:
+        params: The arguments of a chat request; `messages` and `tools` are lists.
+
+    Raises:
+        MissingReasoningError: An assistant message lost its reasoning.
+    """
+    if is_thinking(params):
+        missing = find_missing_reasoning(params["messages"], params.get("tools"))
+        if missing:
+            raise MissingReasoningError(missing)

@@ -1,0 +1,322 @@
+"""What a client has used and spent: totals by model and by tag, and a limit.
+
+The meter counts what the server reports. A stream that ends before its last chunk
+never tells its token counts: it is counted as `unfinished`, and what it cost is not
+in the totals. The same holds for attempts that failed after the server had begun.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable, Hashable, Mapping
+from decimal import Decimal, InvalidOperation
+from time import time
+from typing import Final, TypeVar
+
+from msgspec import Struct
+
+from .errors import ConfigurationError, SpendLimitError
+from .pricing import PRICES, Bill, Price
+from .types.usage import CompletionTokensDetails, PromptTokensDetails, Usage
+
+K = TypeVar("K", bound=Hashable)
+
+OTHER_TAGS: Final = "(other tags)"
+"""Where calls are counted whose tag is new when `max_tags` tags are known."""
+
+_NOTHING: Final = Usage()
+
+
+class Totals(Struct, frozen=True, kw_only=True):
+    """What a number of calls came to.
+
+    Attributes:
+        calls: Answers received from the server, whole or cut.
+        cached: Answers from the client's own response cache; they cost nothing and
+            are not among `calls`.
+        unfinished: Streams among `calls` that ended before their token counts came.
+        unpriced: Answers among `calls` of models without a price.
+        usage: Token counts.
+        cost: US dollars.
+    """
+
+    calls: int = 0
+    cached: int = 0
+    unfinished: int = 0
+    unpriced: int = 0
+    usage: Usage = _NOTHING
+    cost: Decimal = Decimal(0)
+
+    def __add__(self, other: Totals) -> Totals:
+        """Add the totals of other calls."""
+        return Totals(
+            calls=self.calls + other.calls,
+            cached=self.cached + other.cached,
+            unfinished=self.unfinished + other.unfinished,
+            unpriced=self.unpriced + other.unpriced,
+            usage=self.usage + other.usage,
+            cost=self.cost + other.cost,
+        )
+
+
+class _Tally:
+    """The running totals of one model and tag."""
+
+    __slots__ = (
+        "cached",
+        "calls",
+        "completion",
+        "cost",
+        "hit",
+        "prompt",
+        "reasoning",
+        "unfinished",
+        "unpriced",
+    )
+
+    def __init__(self) -> None:
+        self.calls = self.cached = self.unfinished = self.unpriced = 0
+        self.prompt = self.hit = self.completion = self.reasoning = 0
+        self.cost = Decimal(0)
+
+    def add(self, usage: Usage) -> None:
+        # The counts come from the server: a negative one must not take any away.
+        self.prompt += max(0, usage.prompt_tokens)
+        self.hit += max(0, usage.cached_tokens)
+        self.completion += max(0, usage.completion_tokens)
+        self.reasoning += max(0, usage.reasoning_tokens)
+
+    def totals(self) -> Totals:
+        return Totals(
+            calls=self.calls,
+            cached=self.cached,
+            unfinished=self.unfinished,
+            unpriced=self.unpriced,
+            cost=self.cost,
+            usage=Usage(
+                prompt_tokens=self.prompt,
+                completion_tokens=self.completion,
+                total_tokens=self.prompt + self.completion,
+                prompt_cache_hit_tokens=self.hit,
+                prompt_cache_miss_tokens=max(0, self.prompt - self.hit),
+                prompt_tokens_details=PromptTokensDetails(cached_tokens=self.hit),
+                completion_tokens_details=CompletionTokensDetails(
+                    reasoning_tokens=self.reasoning
+                ),
+            ),
+        )
+
+
+class Charge:
+    """One call's entry in the meter, made once however the call ends.
+
+    Attributes:
+        bill: What the call's price depends on.
+    """
+
+    __slots__ = ("_is_settled", "_meter", "_tag", "bill")
+
+    def __init__(self, meter: UsageMeter, bill: Bill, tag: str | None) -> None:
+        self._meter = meter
+        self._tag = tag
+        self._is_settled = False
+        self.bill = bill
+
+    def settle(self, usage: Usage | None) -> None:
+        """The call is over.
+
+        Args:
+            usage: Its token counts, `None` if they never came.
+        """
+        if not self._is_settled:
+            self._is_settled = True
+            self._meter.count(self.bill, usage, self._tag)
+
+
+class UsageMeter:
+    """Counts tokens and money, by model and by the `tag=` of each call.
+
+    Every client has one, as `client.meter`; pass one meter to several clients to
+    count (and to limit) them together. It may be read and reset from any thread.
+
+        >>> meter = UsageMeter(spend_limit="5.00")
+        >>> meter.spent, meter.remaining
+        (Decimal('0'), Decimal('5.00'))
+
+    Args:
+        prices: The price table, `PRICES` if not given.
+        spend_limit: US dollars. Once they are spent, further calls are refused with
+            `SpendLimitError` before a byte is sent. Calls under way are finished,
+            and only then is known what they cost, so that many calls at once can
+            overshoot the limit by what they cost together.
+        max_tags: The most tags to tell apart; further ones are counted together.
+
+    Raises:
+        ConfigurationError: The limit is not an amount of money.
+    """
+
+    __slots__ = ("_limit", "_lock", "_spent", "_tags", "_tallies", "max_tags", "prices")
+
+    def __init__(
+        self,
+        *,
+        prices: Mapping[str, Price] | None = None,
+        spend_limit: Decimal | float | str | None = None,
+        max_tags: int = 10_000,
+    ) -> None:
+        self.prices = None if prices is None else dict(prices)
+        self.max_tags = max_tags
+        self._lock = threading.Lock()
+        self._limit: Decimal | None = None
+        self.spend_limit = spend_limit
+        self._clear()
+
+    def _clear(self) -> None:
+        self._tallies: dict[tuple[str, str | None], _Tally] = {}
+        self._tags: set[str | None] = set()
+        self._spent = Decimal(0)
+
+    def __repr__(self) -> str:
+        limit = "" if self._limit is None else f" of {self._limit}"
+        return f"UsageMeter({self._spent}{limit} USD)"
+
+    # -- what is known -------------------------------------------------------------
+
+    @property
+    def spent(self) -> Decimal:
+        """US dollars spent since the start or the last reset."""
+        return self._spent
+
+    @property
+    def spend_limit(self) -> Decimal | None:
+        """US dollars that may be spent; may be changed at any time."""
+        return self._limit
+
+    @spend_limit.setter
+    def spend_limit(self, limit: Decimal | float | str | None) -> None:
+        self._limit = None if limit is None else _money(limit)
+
+    @property
+    def remaining(self) -> Decimal | None:
+        """US dollars left of the limit, `None` without one."""
+        limit = self._limit
+        return None if limit is None else max(Decimal(0), limit - self._spent)
+
+    @property
+    def total(self) -> Totals:
+        """Everything together."""
+        return self._by(lambda _model, _tag: None).get(None, Totals())
+
+    def by_model(self) -> dict[str, Totals]:
+        """Totals by the model asked for."""
+        return self._by(lambda model, _tag: model)
+
+    def by_tag(self) -> dict[str | None, Totals]:
+        """Totals by the calls' `tag`, `None` for calls without one."""
+        return self._by(lambda _model, tag: tag)
+
+    def by_model_and_tag(self) -> dict[tuple[str, str | None], Totals]:
+        """Totals by both."""
+        return self._by(lambda model, tag: (model, tag))
+
+    def _by(self, key_of: Callable[[str, str | None], K]) -> dict[K, Totals]:
+        with self._lock:
+            counted = [(key, tally.totals()) for key, tally in self._tallies.items()]
+        found: dict[K, Totals] = {}
+        for key, totals in counted:
+            name = key_of(*key)
+            found[name] = found[name] + totals if name in found else totals
+        return found
+
+    def reset(self) -> Totals:
+        """Begin anew, for the spend limit too.
+
+        Returns:
+            What had been counted.
+        """
+        with self._lock:
+            tallies = list(self._tallies.values())
+            self._clear()
+        return sum((tally.totals() for tally in tallies), Totals())
+
+    # -- what the client tells it --------------------------------------------------
+
+    def open(self, model: str | None, tag: str | None = None) -> Charge:
+        """Begin a call, unless the spend limit forbids it.
+
+        Args:
+            model: The model to be asked.
+            tag: The call's tag.
+
+        Raises:
+            SpendLimitError: The limit is used up.
+            ConfigurationError: There is a limit, and the model has no price by
+                which its calls could be counted against it.
+        """
+        name = model if type(model) is str else ""
+        limit = self._limit
+        if limit is not None:
+            if self._spent >= limit:
+                raise SpendLimitError(limit=limit, spent=self._spent)
+            if name not in (PRICES if self.prices is None else self.prices):
+                message = f"a spend limit needs a price for {name!r:.80}: pass prices="
+                raise ConfigurationError(message)
+        return Charge(self, Bill(model=name, at=time(), prices=self.prices), tag)
+
+    def open_free(self, model: str | None, tag: str | None = None) -> Charge:
+        """Begin a call that the client's cache answers.
+
+        Args:
+            model: The model it would have asked.
+            tag: The call's tag.
+        """
+        name = model if type(model) is str else ""
+        return Charge(self, Bill(model=name, at=time(), is_free=True), tag)
+
+    def count(self, bill: Bill, usage: Usage | None, tag: str | None) -> None:
+        """Count one answer.
+
+        Args:
+            bill: What its price depends on.
+            usage: Its token counts, `None` if they never came.
+            tag: The call's tag.
+        """
+        cost = None if usage is None else bill.cost(usage)
+        with self._lock:
+            tally = self._tally(bill.model, tag)
+            if bill.is_free:
+                tally.cached += 1
+                return
+            tally.calls += 1
+            if usage is None:
+                tally.unfinished += 1
+                return
+            tally.add(usage)
+            if cost is None:
+                tally.unpriced += 1
+                return
+            tally.cost += cost
+            self._spent += cost
+
+    def _tally(self, model: str, tag: str | None) -> _Tally:
+        found = self._tallies.get((model, tag))
+        if found is not None:
+            return found
+        if tag is not None and tag not in self._tags:
+            if len(self._tags) < self.max_tags:
+                self._tags.add(tag)
+            else:
+                tag = OTHER_TAGS
+        return self._tallies.setdefault((model, tag), _Tally())
+
+
+def _money(amount: Decimal | float | str) -> Decimal:
+    try:
+        found = Decimal(str(amount))
+    except InvalidOperation:
+        found = Decimal("NaN")
+    if type(amount) is bool or not math.isfinite(found) or found < 0:
+        message = "spend_limit must be a finite number of US dollars, 0 or more"
+        raise ConfigurationError(message)
+    return found

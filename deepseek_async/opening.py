@@ -1,0 +1,183 @@
+"""The way to a response head: a connection, a request on it, a clock for the wait.
+
+Two classes of aiohttp are extended here, at the points it offers for it: the connector,
+which tells whose turn it is and whether a connection is new, and the request, which
+writes head and body at once instead of starting a task for the body.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Final
+
+import aiohttp
+from aiohttp.http_writer import StreamWriter
+from aiohttp.payload import BytesPayload
+
+from .errors import DeepSeekError
+from .timeouts import Timeouts, deadline_error, head_error
+from .watch import NEVER
+
+if TYPE_CHECKING:
+    from aiohttp.client_proto import ResponseHandler
+    from aiohttp.connector import Connection
+    from aiohttp.tracing import Trace
+
+_SMALL_BODY: Final = 64 * 1024
+"""Up to here, in bytes, a body is written without waiting for the socket to drain."""
+
+
+class Opening:
+    """The part of an exchange before the response head.
+
+    Args:
+        timeouts: The clocks.
+        deadline_at: The loop time of the overall deadline, or infinity.
+
+    Attributes:
+        fresh: Whether a connection was made for this exchange.
+        connected: Whether it has a connection.
+    """
+
+    __slots__ = (
+        "_expired",
+        "_loop",
+        "_task",
+        "connected",
+        "deadline_at",
+        "due_at",
+        "fresh",
+        "reason",
+        "step",
+        "timeouts",
+    )
+
+    def __init__(self, timeouts: Timeouts, deadline_at: float) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._task = asyncio.current_task()
+        self._expired = False
+        self.timeouts = timeouts
+        self.deadline_at = deadline_at
+        self.due_at = deadline_at
+        self.step = NEVER if timeouts.head is None else timeouts.head
+        self.connected = False
+        self.fresh = False
+        self.reason: DeepSeekError | None = None
+
+    def due(self) -> float:
+        """When the wait runs out; the connect clock is aiohttp's."""
+        return self.due_at
+
+    def start_head_clock(self) -> None:
+        """A connection is there: from now on it is the server's turn."""
+        self.connected = True
+        self.due_at = min(self.deadline_at, self._loop.time() + self.step)
+
+    def expire(self) -> None:
+        """A clock has run out: wake the waiting task."""
+        now = self._loop.time()
+        if now >= self.deadline_at:
+            self.abort(deadline_error(self.timeouts.deadline or 0.0))
+        else:
+            self.abort(head_error(self.timeouts.head or 0.0))
+
+    def abort(self, reason: DeepSeekError) -> None:
+        """Give up at once.
+
+        Args:
+            reason: What the waiting task is to raise.
+        """
+        if self._task is not None and not self._expired:
+            self._expired = True
+            self.reason = reason
+            self._task.cancel()
+
+    def takes_back_cancellation(self, cancelling: int) -> bool:
+        """Whether the task was cancelled by `abort` and by nobody else.
+
+        Args:
+            cancelling: The task's count of cancellations before the exchange.
+        """
+        if not self._expired or self._task is None:
+            return False
+        return self._task.uncancel() <= cancelling
+
+    @property
+    def earliest(self) -> float:
+        """The loop time before which it cannot run out."""
+        return min(self.deadline_at, self._loop.time() + self.step)
+
+    @property
+    def cancelling(self) -> int:
+        """The task's present count of cancellations."""
+        return self._task.cancelling() if self._task is not None else 0
+
+
+current_opening: ContextVar[Opening | None] = ContextVar(
+    "current_opening", default=None
+)
+
+
+class Connector(aiohttp.TCPConnector):
+    """Tells the exchange when it has a connection, and whether it is a new one."""
+
+    async def connect(
+        self,
+        req: aiohttp.ClientRequest,
+        traces: list[Trace],
+        timeout: aiohttp.ClientTimeout,
+    ) -> Connection:
+        """Take a pooled connection or make one."""
+        connection = await super().connect(req, traces, timeout)
+        opening = current_opening.get()
+        if opening is not None:
+            opening.start_head_clock()
+        return connection
+
+    async def _create_connection(
+        self,
+        req: aiohttp.ClientRequest,
+        traces: list[Trace],
+        timeout: aiohttp.ClientTimeout,
+    ) -> ResponseHandler:
+        opening = current_opening.get()
+        if opening is not None:
+            opening.fresh = True
+        return await super()._create_connection(req, traces, timeout)
+
+
+class Request(aiohttp.ClientRequest):
+    """Writes a small request in one piece, without a task for its body."""
+
+    async def send(self, conn: Connection) -> aiohttp.ClientResponse:
+        """Write the request and return its response, not yet started."""
+        protocol = conn.protocol
+        body = self._body
+        if (
+            protocol is None
+            or protocol.writing_paused
+            or not isinstance(body, BytesPayload)
+            or (body.size or 0) > _SMALL_BODY
+            or self.proxy is not None
+            or self._traces
+        ):
+            return await super().send(conn)
+        writer = StreamWriter(protocol, self.loop)
+        status_line = f"{self.method} {self.url.raw_path_qs} HTTP/1.1"
+        await writer.write_headers(status_line, self.headers)
+        await body.write_with_length(writer, body.size)
+        await writer.write_eof()
+        protocol.start_timeout()
+        return (self.response_class or aiohttp.ClientResponse)(
+            self.method,
+            self.original_url,
+            writer=None,
+            continue100=None,
+            timer=self._timer,
+            request_info=self.request_info,
+            traces=self._traces,
+            loop=self.loop,
+            session=self._session,
+            stream_writer=writer,
+        )

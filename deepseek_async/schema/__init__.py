@@ -1,0 +1,24 @@
+"""Python types as JSON Schema, and JSON as values of those types.
+
+`json_type` makes schemas and decodes, `strict` cuts a schema down to what DeepSeek's
+strict mode knows, `signature` turns the parameters of a function into a type, and
+`docstring` finds what a docstring says about them.
+"""
+
+from __future__ import annotations
+
+from .docstring import Docstring, parse_docstring
+from .json_type import JSONType, encode_result, is_array, is_object
+from .signature import Parameters
+from .strict import strict_schema
+
+__all__ = [
+    "Docstring",
+    "JSONType",
+    "Parameters",
+    "encode_result",
+    "is_array",
+    "is_object",
+    "parse_docstring",
+    "strict_schema",
+]

@@ -1,0 +1,1 @@
+"""The journal's promises, tried at every byte."""

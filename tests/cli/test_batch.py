@@ -1,0 +1,362 @@
+"""`deepseek-async batch`."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deepseek_async.testing import DeepSeekEmulator, Pace, Status
+
+from .conftest import KEY, Opens, RunsCLI
+
+
+def write(path: Path, *rows: object) -> Path:
+    """Write rows as JSONL."""
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    return path
+
+
+def read(text: str) -> dict[str, Any]:
+    """Lines of results by their keys."""
+    lines = [json.loads(line) for line in text.splitlines()]
+    assert all(set(x) == {"id", "custom_id", "response", "error"} for x in lines)
+    assert len({line["id"] for line in lines}) == len(lines)
+    return {line["custom_id"]: line for line in lines}
+
+
+def chat(content: str) -> list[dict[str, str]]:
+    """One user message."""
+    return [{"role": "user", "content": content}]
+
+
+def said(line: dict[str, Any]) -> str:
+    """The text of an answered row."""
+    text: str = line["response"]["body"]["choices"][0]["message"]["content"]
+    return text
+
+
+def echo(body: dict[str, Any]) -> str:
+    """Answer with model and question."""
+    return f"{body['model']}: {body['messages'][-1]['content']}"
+
+
+async def test_openai_lines(
+    cli: RunsCLI, api: DeepSeekEmulator, tmp_path: Path
+) -> None:
+    """Lines of the OpenAI batch format become lines of its output format."""
+    api.answer = echo
+    rows = [
+        {
+            "custom_id": f"row-{i}",
+            "method": "POST",
+            "url": "/v1/chat/completions",
+            "body": {"model": "deepseek-v4-pro", "messages": chat(f"q{i}")},
+        }
+        for i in range(5)
+    ]
+    source, target = write(tmp_path / "in.jsonl", *rows), tmp_path / "out.jsonl"
+    run = await cli("batch", source, target)
+    results = read(target.read_text("utf-8"))
+
+    assert run.code == 0
+    assert run.out == ""
+    assert "5 / 0" in run.err
+    assert sorted(results) == [f"row-{i}" for i in range(5)]
+    assert said(results["row-3"]) == "deepseek-v4-pro: q3"
+    assert results["row-3"]["error"] is None
+    assert results["row-3"]["response"]["status_code"] == 200
+    assert len(results["row-3"]["response"]["request_id"]) == 32
+    assert results["row-3"]["response"]["body"]["usage"]["total_tokens"] > 0
+
+
+async def test_bare_requests_through_pipes(
+    cli: RunsCLI, api: DeepSeekEmulator
+) -> None:
+    """Requests come from stdin and results go to stdout; keys number the rows."""
+    api.answer = echo
+    rows = [
+        {"messages": chat("a")},
+        {"custom_id": 7, "messages": chat("b"), "model": "deepseek-v4-pro"},
+    ]
+    stdin = b"\xef\xbb\xbf" + b"\r\n\n".join(json.dumps(row).encode() for row in rows)
+    run = await cli("batch", "-", "-", stdin=stdin)
+    results = read(run.out)
+
+    assert said(results["request-1"]) == "deepseek-flash: a"
+    assert said(results["7"]) == "deepseek-v4-pro: b"
+
+
+async def test_template_over_csv(
+    cli: RunsCLI, api: DeepSeekEmulator, tmp_path: Path
+) -> None:
+    """Columns fill the prompt, line breaks and odd names included."""
+    api.answer = lambda body: " / ".join(m["content"] for m in body["messages"])
+    source = tmp_path / "in.csv"
+    source.write_text('\ufeffid,my.text\n1,"a, b\nc"\n2,{id}\n', "utf-8")
+    run = await cli(
+        *("batch", source, "-", "--system", "S", "-p", "{{{id}}} {my.text}!")
+    )
+
+    assert run.code == 0
+    assert {said(line) for line in read(run.out).values()} == {
+        "S / {1} a, b\nc!",
+        "S / {2} {id}!",
+    }
+
+
+async def test_template_over_jsonl(
+    cli: RunsCLI, api: DeepSeekEmulator, tmp_path: Path
+) -> None:
+    """Values that are no text are written as JSON; a given model is asked."""
+    api.answer = echo
+    source = write(tmp_path / "in.jsonl", {"n": 1, "list": [1, "é"]})
+    run = await cli("batch", source, "-", "-p", "{n} {list}", "-m", "deepseek-v4-pro")
+
+    assert said(read(run.out)["request-1"]) == 'deepseek-v4-pro: 1 [1,"é"]'
+
+
+async def test_some_rows_fail(
+    cli: RunsCLI, api: DeepSeekEmulator, tmp_path: Path
+) -> None:
+    """Rows that fail are lines with an error, and the exit code says so."""
+    source = write(
+        tmp_path / "in.jsonl",
+        {"custom_id": "good", "messages": chat("a")},
+        {"custom_id": "bad model", "messages": chat("a"), "model": "nonesuch"},
+        {"custom_id": "not sent", "messages": chat("a"), "temperature": "hot"},
+    )
+    run = await cli("batch", source, "-")
+    results = read(run.out)
+
+    assert run.code == 1
+    assert "1 / 2" in run.err
+    assert results["good"]["error"] is None
+    refused = results["bad model"]
+    assert refused["response"]["status_code"] == 400
+    assert "error" in refused["response"]["body"]
+    assert refused["error"]["code"].endswith("Error")
+    assert results["not sent"]["response"] is None
+    assert "temperature" in results["not sent"]["error"]["message"]
+
+
+@pytest.mark.parametrize("status", [401, 402])
+async def test_fatal_refusal_stops(
+    cli: RunsCLI, api: DeepSeekEmulator, tmp_path: Path, status: int
+) -> None:
+    """A refused key or an empty account ends the batch, not only a row."""
+    api.fault = lambda _: Status(status=status)
+    rows = [{"messages": chat(str(i))} for i in range(200)]
+    run = await cli("batch", write(tmp_path / "in.jsonl", *rows), "-", "-c", "4")
+
+    assert run.code == 4
+    assert f"rows: {status}: " in run.error
+    assert 1 <= len(read(run.out)) < 20
+    assert len(api.requests) < 20
+
+
+BAD_FILES = {
+    "invalid JSON": ("a.jsonl", '{"messages": []}\n\n{oops\n', "line 3: not valid JSON"),
+    "not UTF-8": ("a.jsonl", b'{"messages": "\xff"}\n', "line 1: not valid JSON"),
+    "not an object": ("a.jsonl", "[1]\n", "line 1: a row must be a JSON object"),
+    "no request": ("a.jsonl", '{"question": "x"}\n', "line 1: neither"),
+    "other endpoint": (
+        "a.jsonl",
+        '{"url": "/v1/embeddings", "body": {}}\n',
+        "line 1: url must end with /chat/completions",
+    ),
+    "other method": (
+        "a.jsonl",
+        '{"method": "GET", "body": {}}\n',
+        "line 1: method must be POST",
+    ),
+    "body no object": ("a.jsonl", '{"body": 1}\n', "line 1: body must be"),
+    "call options": (
+        "a.jsonl",
+        '{"messages": [], "extra_headers": {"a": "b"}, "stream": true}\n',
+        "line 1: a row cannot set extra_headers, stream",
+    ),
+    "key twice": (
+        "a.jsonl",
+        '{"custom_id": "k", "messages": []}\n' * 2,
+        "line 2: custom_id 'k' is already on line 1",
+    ),
+    "key no text": ("a.jsonl", '{"custom_id": [], "messages": []}\n', "custom_id must"),
+    "empty": ("a.jsonl", "\n\n", "has no rows"),
+    "too deep": ("a.jsonl", "[" * 100_000 + "\n", "line 1: not valid JSON"),
+}
+
+
+@pytest.mark.parametrize(("name", "content", "complaint"), BAD_FILES.values(), ids=BAD_FILES)
+async def test_bad_input(
+    cli: RunsCLI,
+    api: DeepSeekEmulator,
+    tmp_path: Path,
+    name: str,
+    content: str | bytes,
+    complaint: str,
+) -> None:
+    """A wrong line is named, with its file, and nothing is sent or written."""
+    source, target = tmp_path / name, tmp_path / "out.jsonl"
+    source.write_bytes(content if isinstance(content, bytes) else content.encode())
+    run = await cli("batch", source, target)
+
+    assert run.code == 2
+    assert str(source) in run.error
+    assert complaint in run.error
+    assert not target.exists()
+    assert not api.requests
+
+
+BAD_CSV = {
+    "missing column": ("a,b\n1,2\n", "line 2: column 'q' is missing; the row has: a, b"),
+    "short row": ("a,q\n1,2\n3\n", "line 3: column 'q' is null"),
+    "long row": ("q\n1\n1,2\n", "line 3: more fields than columns"),
+    "open quote": ('q\n"1\n', "not valid CSV"),
+    "not UTF-8": (b"q\n\xff\n", "not UTF-8"),
+    "empty": ("", "has no rows"),
+}
+
+
+@pytest.mark.parametrize(("content", "complaint"), BAD_CSV.values(), ids=BAD_CSV)
+async def test_bad_csv(
+    cli: RunsCLI,
+    api: DeepSeekEmulator,
+    tmp_path: Path,
+    content: str | bytes,
+    complaint: str,
+) -> None:
+    """A wrong row of a CSV file is named by its line."""
+    source = tmp_path / "in.csv"
+    source.write_bytes(content if isinstance(content, bytes) else content.encode())
+    run = await cli("batch", source, tmp_path / "out.jsonl", "-p", "{q}")
+
+    assert run.code == 2
+    assert complaint in run.error
+    assert not api.requests
+
+
+@pytest.mark.parametrize(
+    ("argv", "complaint"),
+    [
+        (("-p", "no column"), "names no column"),
+        (("-p", "{open"), "--prompt: "),
+        (("--system", "S"), "--system goes with --prompt"),
+        (("-c", "0"), "--concurrency"),
+    ],
+)
+async def test_bad_options(
+    cli: RunsCLI,
+    api: DeepSeekEmulator,
+    tmp_path: Path,
+    argv: tuple[str, ...],
+    complaint: str,
+) -> None:
+    """A wrong option is told in one line that names it."""
+    source = write(tmp_path / "in.jsonl", {"messages": chat("a")})
+    run = await cli("batch", source, tmp_path / "out.jsonl", *argv)
+
+    assert run.code == 2
+    assert complaint in run.error
+    assert not api.requests
+
+
+async def test_files_are_not_lost(
+    cli: RunsCLI, api: DeepSeekEmulator, tmp_path: Path
+) -> None:
+    """Neither the input nor earlier results are replaced unasked."""
+    source = write(tmp_path / "in.jsonl", {"messages": chat("a")})
+    target = tmp_path / "out.jsonl"
+    target.write_text("earlier\n", "utf-8")
+
+    same = await cli("batch", source, source, "--overwrite")
+    kept = await cli("batch", source, target)
+    replaced = await cli("batch", source, target, "--overwrite")
+
+    assert (same.code, kept.code, replaced.code) == (2, 2, 0)
+    assert "same file" in same.error
+    assert "--overwrite" in kept.error
+    assert len(read(target.read_text("utf-8"))) == 1
+
+
+@pytest.mark.parametrize("what", ["source", "target"])
+async def test_unusable_paths(
+    cli: RunsCLI, api: DeepSeekEmulator, tmp_path: Path, what: str
+) -> None:
+    """A missing input and an output in no directory are told with their paths."""
+    source = write(tmp_path / "in.jsonl", {"messages": chat("a")})
+    nowhere = tmp_path / "nowhere" / "file.jsonl"
+    paths = (nowhere, "-") if what == "source" else (source, nowhere)
+    run = await cli("batch", *paths)
+
+    assert run.code == 2
+    assert str(nowhere) in run.error
+    assert "No such file" in run.error
+    assert not api.requests
+
+
+async def test_reads_a_pipe_by_name(
+    process: RunsCLI, api: DeepSeekEmulator
+) -> None:
+    """An input that can be read once only is kept for its second reading."""
+    row = json.dumps({"messages": chat("a")}).encode()
+    run = await process("batch", "/dev/stdin", "/dev/stdout", stdin=row)
+
+    assert run.code == 0
+    assert list(read(run.out)) == ["request-1"]
+
+
+async def test_full_disk(process: RunsCLI, api: DeepSeekEmulator) -> None:
+    """Results that cannot be written end the batch with one line."""
+    row = json.dumps({"messages": chat("a")}).encode()
+    run = await process("batch", "-", "/dev/full", stdin=row)
+
+    assert run.code == 2
+    assert "No space left" in run.error
+
+
+async def test_progress_and_interrupt(
+    terminal: Opens, emulator: DeepSeekEmulator, tmp_path: Path
+) -> None:
+    """On a terminal there is progress; Ctrl-C keeps the rows that are done."""
+    emulator.pace = Pace(latency=0.2, tokens_per_second=0)
+    rows = [{"messages": chat(str(i))} for i in range(100)]
+    source, target = write(tmp_path / "in.jsonl", *rows), tmp_path / "out.jsonl"
+    env = {"DEEPSEEK_API_KEY": KEY, "DEEPSEEK_BASE_URL": emulator.base_url}
+    async with terminal("batch", source, target, "-c", "2", env=env) as screen:
+        await screen.shows("4/100")
+        screen.interrupt()
+        code = await screen.ends()
+    await emulator.idle()
+    done = len(read(target.read_text("utf-8")))
+
+    assert code == 130
+    assert 4 <= done < 100
+    assert f"stopped with {done} of 100 rows written".encode() in screen.screen
+    assert screen.screen.endswith(b"interrupted\r\n")
+    assert b"\x1b[?25h" in screen.screen  # the cursor is back
+
+
+async def test_reader_gone(api: DeepSeekEmulator, tmp_path: Path) -> None:
+    """When the reader of stdout leaves, the command ends without a traceback."""
+    import asyncio
+    import sys
+
+    rows = [{"messages": chat(str(i))} for i in range(200)]
+    source = write(tmp_path / "in.jsonl", *rows)
+    reading, writing = os.pipe()
+    child = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "deepseek_async", "batch", str(source), "-"),
+        stdout=writing,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    os.close(writing)
+    os.close(reading)
+    _, err = await child.communicate()
+
+    assert child.returncode == 1
+    assert b"Traceback" not in err
+    assert b"Exception" not in err
