@@ -13,6 +13,7 @@ from . import (
     bench_memory,
     bench_request,
     bench_stream,
+    guard,
     plots,
 )
 from .lab import Lab, open_lab
@@ -28,6 +29,7 @@ BENCHMARKS: dict[str, Callable[[Lab, Options], list[Table]]] = {
     "import": bench_import.run,
     "memory": bench_memory.run,
 }
+TLS_IN_FULL_RUN = ("stream", "request")
 RESULTS = Path(__file__).parent / "RESULTS.md"
 PREAMBLE = """\
 # Results
@@ -64,16 +66,18 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def options_of(given: argparse.Namespace) -> Options:
-    """Return what the benchmarks are told; a full run includes TLS."""
+def options_of(given: argparse.Namespace, name: str) -> Options:
+    """Return what a benchmark is told; a full run includes TLS where it is short."""
     loops = ("asyncio", "uvloop") if given.loop == "both" else (given.loop,)
-    return Options(given.rounds, loops, given.tls or "all" in given.names)
+    tls = given.tls or ("all" in given.names and name in TLS_IN_FULL_RUN)
+    return Options(given.rounds, loops, tls)
 
 
 def results(tables: Sequence[Table], drawn: Sequence[str]) -> str:
     """Return the text of RESULTS.md."""
     pictures = [f"![{name}](plots/{name})" for name in drawn]
-    parts = [PREAMBLE.format(**environment()), *(t.render() for t in tables), *pictures]
+    shown = [table.render() for table in (*tables, *guard.recorded_tables())]
+    parts = [PREAMBLE.format(**environment()), *shown, *pictures]
     return "\n".join(parts).rstrip() + "\n"
 
 
@@ -83,7 +87,7 @@ def main() -> None:
     tables: list[Table] = []
     with open_lab() as lab:
         for name in names:
-            found = BENCHMARKS[name](lab, options_of(given))
+            found = BENCHMARKS[name](lab, options_of(given, name))
             tables += found
             if not given.json:
                 print(*(table.render() for table in found), sep="\n", flush=True)

@@ -1,6 +1,7 @@
 """Live streams: what a chunk costs that arrives alone in its packet."""
 
-from .lab import Lab
+from .awake import awake
+from .lab import CLIENT_CORE, Lab
 from .options import Options
 from .peers import PEERS
 from .report import Table, cpu_table
@@ -10,7 +11,8 @@ ROUNDS = 5
 NOTE = (
     f"{STREAMS} streams open at once, {RATE} chunks a second each, evenly out of step; "
     f"the window spans {CHUNKS} chunks of every stream, not their opening and closing. "
-    "The floor `aiohttp` awaits `iter_any()` and only counts bytes."
+    "The floor `aiohttp` awaits `iter_any()` and only counts bytes. The core is kept "
+    "awake between packets by a process of idle priority."
 )
 
 
@@ -20,7 +22,8 @@ def run(lab: Lab, options: Options) -> list[Table]:
     tables: list[Table] = []
     for loop, tls, setting in options.settings():
         turns = options.turns(ROUNDS)
-        samples = lab.rounds(dict.fromkeys(PEERS, order), turns, loop, tls=tls)
+        with awake(CLIENT_CORE):
+            samples = lab.rounds(dict.fromkeys(PEERS, order), turns, loop, tls=tls)
         tables.append(
             cpu_table(f"live: one chunk a packet ({setting})", "chunk", samples)
         )

@@ -8,7 +8,6 @@ from .report import Table, ratios, spread
 
 PEERS = (
     "aiohttp",
-    "aiohttp+msgspec",
     "deepseek_async",
     "openai httpx2",
     "openai aiohttp",

@@ -1,6 +1,7 @@
 """Awaited completions: one at a time, many at once, and a very long one."""
 
-from .lab import Lab
+from .awake import awake
+from .lab import CLIENT_CORE, Lab
 from .options import Options
 from .report import Table, cpu_table
 
@@ -15,7 +16,7 @@ CASES = (
 NOTE = (
     "The floor `aiohttp` is `session.post` with a body encoded by msgspec, "
     "`response.read()` and a decode into structs of the documented fields: no retries, "
-    "clocks, cookies, limits or error handling."
+    "clocks, cookies, limits or error handling. The core is kept awake as for `live`."
 )
 
 
@@ -33,7 +34,8 @@ def run(lab: Lab, options: Options) -> list[Table]:
                 }
                 for peer in PEERS
             }
-            samples = lab.rounds(orders, options.turns(ROUNDS), loop, tls=tls)
+            with awake(CLIENT_CORE):
+                samples = lab.rounds(orders, options.turns(ROUNDS), loop, tls=tls)
             tables.append(
                 cpu_table(f"request: {title} ({setting})", "request", samples)
             )

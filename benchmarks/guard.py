@@ -123,6 +123,20 @@ def record(method: str, version: str, ratios: Ratios) -> None:
     RECORD.write_text(json.dumps(kept, indent=2) + "\n")
 
 
+def recorded_tables() -> list[Table]:
+    """Return what is on record, as tables."""
+    tables: list[Table] = []
+    kept: dict[str, dict[str, Ratios]] = json.loads(RECORD.read_text())
+    for method, versions in kept.items():
+        for version, ratios in versions.items():
+            title = f"guard: {method} on record (asyncio, Python {version})"
+            rows: list[Mapping[str, Cell]] = [
+                {"what": case, "÷ floor": ratio} for case, ratio in ratios.items()
+            ]
+            tables.append(Table(title, ("what", "÷ floor"), rows))
+    return tables
+
+
 def worse(ratios: Ratios, bars: Ratios, tolerance: float) -> list[str]:
     """Return the cases that got worse by more than `tolerance`."""
     return [case for case, bar in bars.items() if ratios[case] > bar * (1 + tolerance)]

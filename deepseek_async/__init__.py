@@ -136,6 +136,10 @@ from .streaming import (
     ChatStream,
     CompletionStream,
 )
+from .structured import (
+    ParsedCompletion,
+    ParseStream,
+)
 from .timeouts import (
     Timeouts,
 )
@@ -297,6 +301,8 @@ __all__ = [
     "Model",
     "ModelList",
     "NotFoundError",
+    "ParseStream",
+    "ParsedCompletion",
     "PayloadGapTimeoutError",
     "PermissionDeniedError",
     "Price",

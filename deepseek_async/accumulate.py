@@ -93,13 +93,16 @@ class ToolCallAssembler:
         return place
 
     def finished(self, place: int) -> ToolCall:
-        """The call at a place of `calls`, its arguments joined."""
+        """The call at a place of `calls` as it is now, its arguments joined."""
         call = self.calls[place]
         parts = self._arguments[place]
         if len(parts) != 1:
             self._arguments[place] = parts = ["".join(parts)]
-        call.function.arguments = parts[0]
-        return call
+        # A copy: what was handed out must not change when more fragments come.
+        function = FunctionCall(name=call.function.name, arguments=parts[0])
+        made = ToolCall(id=call.id, type=call.type, function=function, index=call.index)
+        made.keep_extra(call.extra)
+        return made
 
     def all_finished(self) -> list[ToolCall]:
         """Every call, arguments joined."""

@@ -6,12 +6,25 @@ methods beside `create`.
 
 from __future__ import annotations
 
-from typing import Unpack
+from typing import Any, TypeVar, Unpack, overload
 
 from .endpoints import ChatCompletions
 from .params import ChatCompletionParams
+from .structured import (
+    AnswerFormat,
+    ParsedCompletion,
+    ParseMode,
+    ParseStream,
+    TypedRequest,
+    parse,
+)
 from .tools import ToolPolicy, answer_with_tools
 from .turns import Turn, TurnStream, finish
+
+T = TypeVar("T")
+
+# A type is passed as `Any` where checkers have no word for it: unions, `Annotated`.
+# ruff: noqa: ANN401
 
 
 class Completions(ChatCompletions):
@@ -84,3 +97,128 @@ class Completions(ChatCompletions):
             DeepSeekError: While iterating, as `run_tools`.
         """
         return TurnStream(answer_with_tools(self, params, policy, stream=True))
+
+    @overload
+    async def parse(
+        self,
+        *,
+        response_type: type[T],
+        mode: ParseMode = "auto",
+        max_repairs: int = 2,
+        example: T | None = None,
+        **params: Unpack[ChatCompletionParams],
+    ) -> ParsedCompletion[T]: ...
+    @overload
+    async def parse(
+        self,
+        *,
+        response_type: Any,
+        mode: ParseMode = "auto",
+        max_repairs: int = 2,
+        example: object = None,
+        **params: Unpack[ChatCompletionParams],
+    ) -> ParsedCompletion[Any]: ...
+    async def parse(
+        self,
+        *,
+        response_type: Any,
+        mode: ParseMode = "auto",
+        max_repairs: int = 2,
+        example: Any = None,
+        **params: Unpack[ChatCompletionParams],
+    ) -> ParsedCompletion[Any]:
+        """Answer with a value of a Python type.
+
+            answer = await client.chat.completions.parse(
+                model="deepseek-flash", messages=messages, response_type=City
+            )
+            print(answer.parsed.population)
+
+        While the model thinks (the API's default) the answer comes in JSON mode, with
+        the instruction and the schema put into the prompt after the system messages.
+        With thinking off it comes from a strict tool that the model is made to call,
+        if strict mode can express the type, and in JSON mode if not. Either way it is
+        checked here, and a model that got it wrong is shown its error.
+
+        https://api-docs.deepseek.com/guides/json_mode
+
+        Args:
+            response_type: A msgspec struct, dataclass, TypedDict, enum, union, list,
+                pydantic model, ... Types that are no JSON object travel in one.
+            mode: `json` or `tool` instead of what fits the request.
+            max_repairs: How often to ask again after an answer that is empty or does
+                not fit.
+            example: A value to put into the prompt, in JSON mode, as an example.
+            **params: As `create`, without functions and `response_format`.
+
+        Returns:
+            The value in `parsed`, with the completion and the token counts of all
+            attempts.
+
+        Raises:
+            SchemaError: JSON Schema cannot express the type.
+            InvalidRequestError: An argument makes no sense here.
+            InvalidAnswerError: No answer fitted.
+            LengthFinishError: The answer was cut; raise `max_tokens`.
+            RefusedAnswerError: The model refused to answer.
+            EmptyAnswerError: The answers were empty.
+            UnfinishedAnswerError: The answer was cut for another reason.
+            DeepSeekError: As `create`.
+        """
+        return await parse(
+            self,
+            params,
+            AnswerFormat(response_type),
+            mode=mode,
+            max_repairs=max_repairs,
+            example=example,
+        )
+
+    @overload
+    def stream_parse(
+        self,
+        *,
+        response_type: type[T],
+        mode: ParseMode = "auto",
+        example: T | None = None,
+        **params: Unpack[ChatCompletionParams],
+    ) -> ParseStream[T]: ...
+    @overload
+    def stream_parse(
+        self,
+        *,
+        response_type: Any,
+        mode: ParseMode = "auto",
+        example: object = None,
+        **params: Unpack[ChatCompletionParams],
+    ) -> ParseStream[Any]: ...
+    def stream_parse(
+        self,
+        *,
+        response_type: Any,
+        mode: ParseMode = "auto",
+        example: Any = None,
+        **params: Unpack[ChatCompletionParams],
+    ) -> ParseStream[Any]:
+        """As `parse`, streamed: partial values while the answer grows.
+
+        Needs the extra `partial-json`.
+
+        Args:
+            response_type: As `parse`.
+            mode: As `parse`.
+            example: As `parse`.
+            **params: As `create`.
+
+        Returns:
+            The partial values, as plain JSON values, and at the end the checked one.
+            Nothing is sent before the first one is asked for.
+
+        Raises:
+            MissingExtraError: The extra is not installed.
+            SchemaError: JSON Schema cannot express the type.
+            InvalidRequestError: An argument makes no sense here.
+        """
+        answer: AnswerFormat[Any] = AnswerFormat(response_type)
+        request = TypedRequest(params, answer, mode, example)
+        return ParseStream(self, request, answer)

@@ -3,9 +3,9 @@
 The general way is exact: the SSE decoder, then one JSON decode an event. The regular
 way gives the same result for what this server practically always sends, at a fraction
 of the cost: where a run of bytes consists of nothing but `data: ...` lines, each
-followed by a blank line, cutting those marks away leaves one JSON text a line, which
-msgspec decodes in a single call. Counting line breaks proves that the run is of that
-form; anything else, a keep-alive, a CR, an error object, goes the general way.
+followed by a blank line, it is cut at those marks in one go. Counting line breaks
+proves that the run is of that form; anything else, a keep-alive, a CR, an error object,
+goes the general way.
 """
 
 from __future__ import annotations
@@ -31,18 +31,11 @@ _DONE: Final = b"[DONE]"
 _DONE_EVENT: Final = b"data: [DONE]\n\n"
 _DATA: Final = b"data: "
 _NEXT_DATA: Final = b"\n\ndata: "
+_LINES_OF_ONE: Final = 2
+"""How many lines one event has, the blank one included."""
+
 _MAX_TAIL: Final = 16_384
 """An unfinished event longer than this is left to the decoder, which is linear."""
-
-
-def _is_regular(events: bytes, marks: int) -> bool:
-    """Whether every line break belongs to one of the marks between `data:` lines."""
-    return (
-        events.startswith(_DATA)
-        and events.count(b"\n") == 2 * marks
-        and events.endswith(b"\n\n")
-        and b"\r" not in events
-    )
 
 
 def _has_content(chunk: ChatCompletionChunk | CompletionChunk) -> bool:
@@ -94,6 +87,10 @@ class PayloadReader(Generic[C]):
             The chunks completed by it.
         """
         if self._is_regular:
+            if not self._tail and data.count(b"\n") == _LINES_OF_ONE:
+                chunks = self._decode_run(data)  # one event a packet: a live stream
+                if chunks is not None:
+                    return chunks
             return self._feed_regular(self._tail + data if self._tail else data)
         end = data.find(b"\n\n") + 2
         if end == 1:
@@ -139,19 +136,17 @@ class PayloadReader(Generic[C]):
         if not events:
             self.done = True
             return []
-        marks = events.count(_NEXT_DATA) + 1
-        if not _is_regular(events, marks):
+        if not events.startswith(_DATA) or not events.endswith(b"\n\n"):
             return None
-        lines = events[len(_DATA) : -2]
+        payloads = events[len(_DATA) : -2].split(_NEXT_DATA)
+        if events.count(b"\n") != 2 * len(payloads) or b"\r" in events:
+            return None
+        decode = self._codec.decode_strictly
         try:
-            if marks == 1:
-                chunks = [self._codec.decode_strictly(lines)]
-            else:
-                lines = lines.replace(_NEXT_DATA, b"\n")
-                chunks = self._codec.decode_lines_strictly(lines)
+            chunks = [decode(payload) for payload in payloads]
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return None
-        if len(chunks) != marks or not all(map(_has_content, chunks)):
+        if [chunk for chunk in chunks if not chunk.choices and chunk.usage is None]:
             return None
         self.done = done
         return chunks

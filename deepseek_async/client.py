@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import ssl
-from collections.abc import AsyncIterable, Iterable, Mapping
+from collections.abc import Mapping
 from decimal import Decimal
 from types import TracebackType
 from typing import Literal, Self, Unpack
 
-from .batch import Batch, BatchRequest
+from .batch import Batch, BatchOptions, BatchSource, ClientWire, Limit, Settings
 from .chat import Completions
 from .endpoints import FIMCompletions, Models, fetch_balance
 from .errors import ConfigurationError
@@ -151,24 +152,32 @@ class AsyncDeepSeek:
 
     def batch(
         self,
-        requests: Iterable[BatchRequest] | AsyncIterable[BatchRequest],
+        requests: BatchSource,
         *,
-        concurrency: int = 32,
+        concurrency: int | Limit | None = None,
+        journal: str | os.PathLike[str] | None = None,
         order: Literal["completed", "input"] = "completed",
+        **options: Unpack[BatchOptions],
     ) -> Batch:
-        """Run many chat requests, a bounded number at a time.
+        """Run many chat requests, as many at a time as the account allows.
 
-            async with client.batch(requests, concurrency=64) as results:
+            async with client.batch("in.jsonl", journal="job") as results:
                 async for result in results:
                     if result.ok:
                         print(result.key, result.completion.text)
 
         Args:
             requests: What `create` takes, as dicts or `ChatCompletionRequest`, or
-                pairs of a key and such a request. Read lazily, and no faster than
-                results are taken.
-            concurrency: The most requests on the wire at once.
+                pairs of a key and such a request; or the path of a file of rows. Read
+                lazily, and no faster than results are taken.
+            concurrency: The most requests on the wire at once; or a `Limit`, which
+                several batches may share. If not given, the account's limit is found
+                out and followed, up to `max_connections`.
+            journal: A directory. With it, results are handed out once they are
+                durable, and a run that ended for whatever reason goes on where it
+                was. It holds results and hashes of requests, not the requests.
             order: `completed`: as they come; `input`: in the order of `requests`.
+            **options: See `BatchOptions`.
 
         Returns:
             An async context manager over the results, each a `BatchOk` or a
@@ -176,17 +185,19 @@ class AsyncDeepSeek:
 
         Raises:
             ConfigurationError: `concurrency` is not between 1 and the client's
-                `max_connections`.
+                `max_connections`, or an option makes no sense.
         """
-        limit = self._manager.max_connections
-        if type(concurrency) is not int or not 1 <= concurrency <= limit:
-            message = f"concurrency must be from 1 to max_connections ({limit})"
-            raise ConfigurationError(message)
-        if order not in {"completed", "input"}:
-            message = "order must be 'completed' or 'input'"
-            raise ConfigurationError(message)
+        most = self._manager.max_connections
+        if concurrency is None:
+            concurrency = Limit.adaptive(most=most)
+        elif not isinstance(concurrency, Limit):
+            if type(concurrency) is not int or not 1 <= concurrency <= most:
+                message = f"concurrency must be from 1 to max_connections ({most})"
+                raise ConfigurationError(message)
+            concurrency = Limit.fixed(concurrency)
+        settings = Settings.of({"order": order, "journal": journal, **options})
         return Batch(
-            self.chat.completions.answer, requests, concurrency=concurrency, order=order
+            ClientWire(self._manager, self.meter), requests, concurrency, settings
         )
 
     def with_options(

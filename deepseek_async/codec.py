@@ -13,6 +13,7 @@ from typing import Any, Final, Generic, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
+from msgspec import Struct
 
 from .errors import (
     BY_STATUS,
@@ -29,9 +30,8 @@ from .salvage import is_object, parse, salvage
 from .types.account import Balance, Model, ModelList
 from .types.chat import ChatCompletion, ChatCompletionChunk
 from .types.fim import Completion, CompletionChunk
-from .types.meta import Extensible
 
-T = TypeVar("T", bound=Extensible)
+T = TypeVar("T", bound=Struct)
 
 MAX_BODY_EXCERPT: Final = 2_048
 """How many characters of a body an error keeps."""
@@ -48,13 +48,11 @@ class Codec(Generic[T]):
         cls: The struct to decode to.
     """
 
-    __slots__ = ("cls", "decode_lines_strictly", "decode_strictly")
+    __slots__ = ("cls", "decode_strictly")
 
     def __init__(self, cls: type[T]) -> None:
         self.cls = cls
-        decoder = msgspec.json.Decoder(cls)
-        self.decode_strictly = decoder.decode
-        self.decode_lines_strictly = decoder.decode_lines
+        self.decode_strictly = msgspec.json.Decoder(cls).decode
 
     def decode(self, data: bytes) -> T:
         """Decode one JSON object.

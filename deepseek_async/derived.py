@@ -116,12 +116,12 @@ class DerivedStream(ChatStream):
         told = 0
         try:
             while pending or await self._fill(heartbeats=True):
+                if not pending and told == len(self.breaks):
+                    yield self.heartbeat()
                 for resumed in self.breaks[told:]:
                     told += 1
                     maker = _maker_after(resumed, maker)
                     yield resumed
-                if not pending:
-                    yield self.heartbeat()
                 while pending:
                     for event in maker.events(pending.popleft()):
                         yield event
@@ -180,6 +180,9 @@ class DerivedStream(ChatStream):
 
     def _make_meta(self) -> ResponseMeta | None:
         return self._source.meta if self._source is not None else None
+
+    def _rescue(self) -> None:
+        """Nothing of its own to rescue: that is the source's affair."""
 
     def close(self) -> None:
         """Leave the stream unless it is complete.

@@ -119,6 +119,12 @@ current_opening: ContextVar[Opening | None] = ContextVar(
 )
 
 
+def _retrieve(closed: asyncio.Future[None]) -> None:
+    """Nobody need be told that an idle connection was lost."""
+    if not closed.cancelled():
+        closed.exception()
+
+
 class Connector(aiohttp.TCPConnector):
     """Tells the exchange when it has a connection, and whether it is a new one."""
 
@@ -133,6 +139,10 @@ class Connector(aiohttp.TCPConnector):
         opening = current_opening.get()
         if opening is not None:
             opening.start_head_clock()
+            if opening.fresh and connection.protocol is not None:
+                closed = connection.protocol.closed
+                if closed is not None:  # see LiveResponse, which listens to it
+                    closed.add_done_callback(_retrieve)
         return connection
 
     async def _create_connection(

@@ -35,7 +35,8 @@ class Resume(Struct, frozen=True, kw_only=True):
     `events()`, where a `Resumed` event says so. Otherwise the error is raised.
 
     Only failures that the call's `RetryPolicy` would repeat are survived, with its
-    waits, and each resume is paid from the client's retry budget.
+    waits, and each resume is paid from the client's retry budget. Clocks that run out
+    amid the answer are this policy's own affair: nothing received is lost by them.
 
     The server bills every part. It never says how much a part came to that was cut
     off, so the answer's `usage` is the last part's count plus an estimate of those
@@ -45,10 +46,13 @@ class Resume(Struct, frozen=True, kw_only=True):
     Attributes:
         limit: The most breaks to survive in one answer.
         restart: Whether to begin anew where the answer cannot be continued.
+        timeouts: Whether to go on when an answer stalls (`Timeouts.payload_gap`,
+            `Timeouts.silence`); never after `Timeouts.deadline`.
     """
 
     limit: int = 3
     restart: bool = True
+    timeouts: bool = True
 
     def __post_init__(self) -> None:
         if type(self.limit) is not int or self.limit < 1:

@@ -160,8 +160,9 @@ class ResumingStream(DerivedStream):
         part = await self._open(self._request.body, beta=self._request.beta)
         self._note("restarted", failure, partial)
         self._go_on(part, anew=True)
-        self._accumulator = ChatAccumulator()
-        self._head = None
+        if not is_blank(partial):
+            self._accumulator = ChatAccumulator()
+            self._head = None
 
     async def _open(self, body: bytes, *, beta: bool) -> ChatStream:
         request = copy.copy(self._request)
@@ -186,7 +187,11 @@ class ResumingStream(DerivedStream):
         if number > self._policy.limit:
             return None
         policy = self._request.retry or self._manager.retry
-        policy = structs.replace(policy, attempts=self._policy.limit + 1)
+        policy = structs.replace(
+            policy,
+            attempts=self._policy.limit + 1,
+            timeouts=self._policy.timeouts,
+        )
         wait = policy.wait(number, failure)
         now = self._loop.time()
         if wait is None or now + wait >= self._deadline_at:

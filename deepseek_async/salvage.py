@@ -16,7 +16,7 @@ from typing import Any, TypeGuard, TypeVar, Union, cast, get_args, get_origin
 import msgspec
 from msgspec import NODEFAULT, Struct, structs
 
-from .types.meta import Extensible
+from .types.meta import EXTRA, Extensible
 
 S = TypeVar("S", bound=Struct)
 
@@ -95,10 +95,13 @@ def salvage(cls: type[S], data: dict[str, Any]) -> S:
         for field in fields
         if field.encode_name in data
     }
+    known = {field.encode_name for field in fields}
+    unknown = {name: value for name, value in data.items() if name not in known}
+    if unknown and EXTRA in known:
+        values["extra"] = unknown
     made = cls(**values)
     if isinstance(made, Extensible):
-        known = {field.encode_name for field in fields}
-        made.keep_extra({k: v for k, v in data.items() if k not in known})
+        made.keep_extra(unknown)
     return made
 
 

@@ -195,6 +195,14 @@ class SessionManager:
         view.__dict__.update(self.__dict__, timeouts=timeouts, retry=retry)
         return view
 
+    async def session(self) -> LoopSession:
+        """The session of the running loop, made if there is none.
+
+        Raises:
+            ClientClosedError: The client is closed.
+        """
+        return self._session() or await self._make_session()
+
     def _session(self) -> LoopSession | None:
         """The session of the running loop, if there is one that can be used."""
         if self._closed.is_set():

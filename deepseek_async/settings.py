@@ -177,7 +177,7 @@ def warn_about_origin(key: str | None, base_url: BaseURL) -> None:
     usual = base_url.origin == DEFAULT_BASE_URL or base_url.is_loopback
     if key is None and not usual:
         message = f"DEEPSEEK_API_KEY will be sent to {base_url.origin}"
-        warnings.warn(message, DeepSeekWarning, stacklevel=4)
+        warnings.warn(message, DeepSeekWarning, stacklevel=3)
 
 
 def check_headers(headers: Mapping[str, str] | None) -> dict[str, str]:
@@ -194,8 +194,9 @@ def check_headers(headers: Mapping[str, str] | None) -> dict[str, str]:
             or belongs to the transport. Values are not quoted.
     """
     checked: dict[str, str] = {}
-    if not isinstance(headers or {}, Mapping):
-        message = f"extra_headers must be a dict, not {type(headers).__name__}"
+    given: object = headers or {}  # checked like anything a caller hands in
+    if not isinstance(given, Mapping):
+        message = f"extra_headers must be a dict, not {type(given).__name__}"
         raise InvalidRequestError(message, param="extra_headers")
     for name, value in (headers or {}).items():
         problem = _problem_with_header(name, value)

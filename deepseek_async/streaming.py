@@ -257,7 +257,10 @@ class Stream(Generic[C, A]):
         except DeepSeekError as error:
             failure = error
             data = response.salvage()
-        self._take(data, ended=not data or failure is not None)
+        ended = not data or failure is not None
+        self._take(data, ended=ended)
+        if not ended and reader.failure is None:
+            return
         if reader.done:
             return
         failure = reader.failure or failure
@@ -278,7 +281,8 @@ class Stream(Generic[C, A]):
             response.clock.paid(len(chunks))
             self._pending.extend(chunks)
             self._accumulator.feed(chunks)
-        response.clock.keep_alives = reader.comments
+        else:
+            response.clock.keep_alives = reader.comments
 
     def _ended_early(self) -> APIError:
         clock = self._response.clock

@@ -171,6 +171,7 @@ class LiveResponse:
 
     __slots__ = (
         "__weakref__",
+        "_closed",
         "_content",
         "_is_watched",
         "_loop",
@@ -197,6 +198,7 @@ class LiveResponse:
         self._content = response.content
         self._watch = watch
         self._is_watched = False
+        self._closed: asyncio.Future[None] | None = None
         self._on_end = on_end
         self._loop = asyncio.get_running_loop()
         self._reason: DeepSeekError | None = None
@@ -238,15 +240,14 @@ class LiveResponse:
         now = self._loop.time()
         clock.wait(now)
         if not self._is_watched:
-            self._is_watched = True
-            self._watch.add(self, min(clock.deadline_at, now + self.step))
+            self._start_watch(now)
         failure: BaseException
         try:
             data = await self._content.readany()
         except asyncio.CancelledError as error:
             failure = asyncio.CancelledError(*error.args)
         except Exception as error:  # noqa: BLE001 - whatever it is, it must become ours
-            failure = self._reason or _reading_error(error, self.request_id)
+            failure = self._reason or _lost(_said(error), self.request_id)
         else:
             clock.received(self._loop.time(), len(data))
             if not data:
@@ -255,6 +256,26 @@ class LiveResponse:
         clock.waiting = False
         self.close()
         raise failure
+
+    def _start_watch(self, now: float) -> None:
+        self._is_watched = True
+        self._watch.add(self, min(self.clock.deadline_at, now + self.step))
+        connection = self._response.connection
+        if connection is not None and connection.protocol is not None:
+            self._closed = connection.protocol.closed
+            if self._closed is not None:
+                self._closed.add_done_callback(self._on_closed)
+
+    def _on_closed(self, _: asyncio.Future[None]) -> None:
+        """The connection is gone.
+
+        aiohttp has told the body's reader by now, unless what ended it was broken
+        framing: then the reader would wait for ever.
+        """
+        content = self._content
+        if not content.is_eof() and content.exception() is None:
+            failure = _lost("the server broke the framing of HTTP", self.request_id)
+            self.close(failure)
 
     def salvage(self) -> bytes:
         """Bytes that had arrived when the connection broke or was closed.
@@ -364,15 +385,14 @@ class LiveResponse:
         self.ended = True
         if self._is_watched:
             self._watch.discard(self)
+            if self._closed is not None:
+                self._closed.remove_done_callback(self._on_closed)
         self._on_end(self)
 
 
-def _reading_error(error: Exception, request_id: str | None) -> APIConnectionError:
-    made = ConnectionLostError(
-        "the connection was lost in the midst of the body", request_id=request_id
-    )
-    made.cause = _said(error)
-    return made
+def _lost(cause: str, request_id: str | None) -> ConnectionLostError:
+    message = "the connection was lost in the midst of the body"
+    return ConnectionLostError(message, request_id=request_id, cause=cause)
 
 
 def unexpected_content(response: LiveResponse, body: bytes) -> ResponseDecodeError:

@@ -29,7 +29,7 @@ class StubbedResponse(aiohttp.ClientResponse):
 
 @pytest.fixture
 def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[aioresponses]:
-    """aioresponses in place of the network: statuses, bodies and retries only."""
+    """Aioresponses in place of the network: statuses, bodies and retries only."""
     monkeypatch.setattr("aioresponses.core.ClientResponse", StubbedResponse)
     with aioresponses() as stub:
         yield stub

@@ -41,7 +41,9 @@ def _places(error: BaseException) -> Iterator[tuple[str, object]]:
         yield f"{kind} repr", one
         for name, value in vars(one).items():
             yield f"{kind}.{name}", value
-        yield from ((f"{kind}: {where}", it) for where, it in _frames(one.__traceback__))
+        yield from (
+            (f"{kind}: {where}", it) for where, it in _frames(one.__traceback__)
+        )
 
 
 def leaks(error: BaseException, *secrets: str) -> list[str]:

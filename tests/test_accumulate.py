@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 from hypothesis import given, strategies as st
+from recorded import body, document
 
 from deepseek_async.accumulate import (
     ChatAccumulator,
@@ -18,7 +19,6 @@ from deepseek_async.accumulate import (
 from deepseek_async.chunks import PayloadReader
 from deepseek_async.codec import CHAT, CHAT_CHUNK, FIM, FIM_CHUNK
 from deepseek_async.types import ChatCompletion, Completion, ToolCallDelta
-from recorded import body, document
 
 Document = dict[str, Any]
 
@@ -69,7 +69,8 @@ def pieces(text: str, cuts: list[int]) -> list[str]:
 def deltas(whole: Document, cuts: list[int]) -> list[Document]:
     """The choices of a stream that says the same as the whole answer."""
     choice = whole["choices"][0]
-    message, logprobs = choice["message"], choice.get("logprobs") or {}
+    message = choice["message"]
+    logprobs: dict[str, list[Any]] = choice.get("logprobs") or {}
     made: list[Document] = [{"delta": {"role": "assistant", "content": ""}}]
     for field in ("reasoning_content", "content"):
         parts = pieces(message.get(field) or "", cuts)
@@ -85,10 +86,11 @@ def deltas(whole: Document, cuts: list[int]) -> list[Document]:
             for part in pieces(function["arguments"], cuts)
         ]
         made += [{"delta": {"tool_calls": [one]}} for one in [first, *rest]]
-    made += [
-        {"delta": {"citations": [one]}} for one in message.get("citations", ())
-    ]
-    last: Document = {"delta": {"content": ""}, "finish_reason": choice["finish_reason"]}
+    made += [{"delta": {"citations": [one]}} for one in message.get("citations", ())]
+    last: Document = {
+        "delta": {"content": ""},
+        "finish_reason": choice["finish_reason"],
+    }
     if "title" in message:
         last["delta"]["title"] = message["title"]
     return [*made, last]
@@ -204,7 +206,9 @@ def test_fields_the_server_never_sent_stay_none() -> None:
 
 def test_text_beside_the_finish_reason_counts() -> None:
     """A last chunk with both text and a reason loses neither."""
-    answer = fold([one({"content": "a"}), one({"content": "b"}, finish_reason="length")])
+    answer = fold(
+        [one({"content": "a"}), one({"content": "b"}, finish_reason="length")]
+    )
 
     assert answer.text == "ab"
     assert answer.finish_reason == "length"
@@ -260,14 +264,28 @@ def test_unknown_fields_of_deltas_grow() -> None:
     """Text and lists are joined, the rest is replaced, a null erases nothing."""
     answer = fold(
         [
-            one({"sig": "a", "list": [1], "map": {"x": 1}, "n": 1, "gone": 5, "new": None}),
+            one(
+                {
+                    "sig": "a",
+                    "list": [1],
+                    "map": {"x": 1},
+                    "n": 1,
+                    "gone": 5,
+                    "new": None,
+                }
+            ),
             one({"sig": "b", "list": [2], "map": {"y": 2}, "n": 2, "gone": None}),
         ]
     )
 
     assert answer.choices[0].message.extra == {
-        "sig": "ab", "list": [1, 2], "map": {"x": 1, "y": 2}, "n": 2, "gone": 5, "new": None
-    }  # fmt: skip
+        "sig": "ab",
+        "list": [1, 2],
+        "map": {"x": 1, "y": 2},
+        "n": 2,
+        "gone": 5,
+        "new": None,
+    }
 
 
 def test_merging_leaves_its_sources_alone() -> None:
@@ -292,7 +310,11 @@ def test_a_partial_is_a_snapshot() -> None:
 def test_a_partial_with_tool_calls_is_a_snapshot_too() -> None:
     """Arguments that come later do not appear in an earlier partial."""
     accumulator = ChatAccumulator()
-    call: Document = {"index": 0, "id": "a", "function": {"name": "f", "arguments": "{"}}
+    call: Document = {
+        "index": 0,
+        "id": "a",
+        "function": {"name": "f", "arguments": "{"},
+    }
     accumulator.feed([CHAT_CHUNK.decode(one({"tool_calls": [call]}))])
     early = accumulator.completion()
     more = {"index": 0, "function": {"arguments": "}"}}
@@ -314,24 +336,39 @@ def test_nothing_folds_to_nothing() -> None:
 
 
 def fragment(
-    index: int | None, id: str | None, name: str | None, arguments: str | None  # noqa: A002
+    index: int | None,
+    call_id: str | None,
+    name: str | None,
+    arguments: str | None,
 ) -> ToolCallDelta:
     raw = {
         "index": index,
-        "id": id,
+        "id": call_id,
         "function": {"name": name, "arguments": arguments},
     }
-    return msgspec.convert({k: v for k, v in raw.items() if v is not None}, ToolCallDelta)
+    return msgspec.convert(
+        {k: v for k, v in raw.items() if v is not None}, ToolCallDelta
+    )
 
 
 Fragment = tuple[int | None, str | None, str | None, str | None]
 FRAGMENTS: dict[str, tuple[list[Fragment], list[tuple[str, str, str]]]] = {
     "as documented": (
-        [(0, "a", "f", ""), (0, None, None, "1"), (1, "b", "g", ""), (1, None, None, "2")],
+        [
+            (0, "a", "f", ""),
+            (0, None, None, "1"),
+            (1, "b", "g", ""),
+            (1, None, None, "2"),
+        ],
         [("a", "f", "1"), ("b", "g", "2")],
     ),
     "interleaved": (
-        [(0, "a", "f", "1"), (1, "b", "g", "2"), (0, None, None, "3"), (1, None, None, "4")],
+        [
+            (0, "a", "f", "1"),
+            (1, "b", "g", "2"),
+            (0, None, None, "3"),
+            (1, None, None, "4"),
+        ],
         [("a", "f", "13"), ("b", "g", "24")],
     ),
     "id and name repeated": (
@@ -355,7 +392,12 @@ FRAGMENTS: dict[str, tuple[list[Fragment], list[tuple[str, str, str]]]] = {
         [("a", "f", "13"), ("b", "g", "2")],
     ),
     "index reused by another call": (
-        [(0, "a", "f", "1"), (0, None, None, "2"), (0, "b", "g", "3"), (0, None, None, "4")],
+        [
+            (0, "a", "f", "1"),
+            (0, None, None, "2"),
+            (0, "b", "g", "3"),
+            (0, None, None, "4"),
+        ],
         [("a", "f", "12"), ("b", "g", "34")],
     ),
     "no index, ids": (
@@ -363,8 +405,12 @@ FRAGMENTS: dict[str, tuple[list[Fragment], list[tuple[str, str, str]]]] = {
         [("a", "f", "13"), ("b", "g", "2")],
     ),
     "no index, id first only": (
-        [(None, "a", "f", "1"), (None, None, None, "2"), (None, "b", "g", "3"),
-         (None, None, None, "4")],
+        [
+            (None, "a", "f", "1"),
+            (None, None, None, "2"),
+            (None, "b", "g", "3"),
+            (None, None, None, "4"),
+        ],
         [("a", "f", "12"), ("b", "g", "34")],
     ),
     "neither index nor id": (
@@ -376,7 +422,7 @@ FRAGMENTS: dict[str, tuple[list[Fragment], list[tuple[str, str, str]]]] = {
         [("a", "f", "{}"), ("b", "g", "{}")],
     ),
     "no arguments": ([(0, "a", "f", None)], [("a", "f", "")]),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", FRAGMENTS)
@@ -396,7 +442,10 @@ def test_tool_calls_are_put_together(name: str) -> None:
 def test_a_fragment_without_function_is_taken() -> None:
     """A fragment may bring an id, a type or something unknown only."""
     assembler = ToolCallAssembler()
-    for raw in (b'{"index":0,"type":"function","sig":"x"}', b'{"index":0,"id":"a","sig":"y"}'):
+    for raw in (
+        b'{"index":0,"type":"function","sig":"x"}',
+        b'{"index":0,"id":"a","sig":"y"}',
+    ):
         payload = b'{"choices":[{"delta":{"tool_calls":[' + raw + b"]}}]}"
         calls = CHAT_CHUNK.decode(payload).choices[0].delta.tool_calls
         assert calls is not None

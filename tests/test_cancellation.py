@@ -1,23 +1,13 @@
-"""Leaving after n steps of the loop, for every n: nothing leaks, nothing is swallowed."""
+"""Leaving after n loop steps, for every n: no leak, no swallowed cancellation."""
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
-
-from deepseek_async import (
-    APIError,
-    AsyncDeepSeek,
-    ClientClosedError,
-    RetryBudget,
-    RetryPolicy,
-    StreamClosedError,
-)
-
-from .faults.answers import (
+from faults.answers import (
     EVENTS,
     FIRST,
     GOOD_STREAM,
@@ -32,10 +22,11 @@ from .faults.answers import (
     head,
     whole,
 )
-from .faults.harness import (
+from faults.harness import (
     LOOPS,
     MODES,
     PROMPTLY,
+    Mode,
     Taken,
     by_await,
     by_completion,
@@ -45,10 +36,20 @@ from .faults.harness import (
     open_stream,
     pool_empty,
     run_on,
+    served,
     slots_in_use,
     within,
 )
-from .faults.wire import FaultServer, Reply, Request, fin, pause, send, stall
+from faults.wire import FaultServer, Reply, Request, fin, pause, send, stall
+
+from deepseek_async import (
+    APIError,
+    AsyncDeepSeek,
+    ClientClosedError,
+    RetryBudget,
+    RetryPolicy,
+    StreamClosedError,
+)
 
 STEPS = 70
 """Loop steps within which every one of these exchanges is over or stalled."""
@@ -107,27 +108,22 @@ def test_cancel_after_every_step(phase: str, loop: str) -> None:
 
     async def sweep() -> None:
         cancelled = 0
-        async with FaultServer(reply) as server:
-            async with clean_client(
-                server.url, retry=policy, max_connections=1
-            ) as client:
-                client._manager.budget = RetryBudget(reserve=1e6, ceiling=1e6)
-                for count in range(STEPS):
-                    cancelled += await cancel_after(client, count)
-                server._replies = (good,)
-                taken = Taken()
-                await within(1.0, by_completion(client, taken))
-                assert taken.text == TEXT
+        async with served(reply, retry=policy, max_connections=1) as (server, client):
+            client._manager.budget = RetryBudget(reserve=1e6, ceiling=1e6)
+            for count in range(STEPS):
+                cancelled += await cancel_after(client, count)
+            server._replies = (good,)
+            taken = Taken()
+            await within(1.0, by_completion(client, taken))
+            assert taken.text == TEXT
         assert cancelled >= 5
 
     run_on(loop, sweep(), limit=6.0)
 
 
-async def _quietly(mode: Callable[..., object], client: AsyncDeepSeek) -> None:
-    try:
-        await mode(client, Taken())  # type: ignore[misc]
-    except APIError:
-        pass
+async def _quietly(mode: Mode, client: AsyncDeepSeek) -> None:
+    with suppress(APIError):
+        await mode(client, Taken())
 
 
 @pytest.mark.parametrize("loop", LOOPS)
@@ -169,22 +165,17 @@ def test_close_the_stream_after_every_step(phase: str, loop: str) -> None:
         reader = asyncio.create_task(stream.completion())
         await steps(count)
         stream.close()
-        outcome = (
-            await within(0.6, asyncio.gather(reader, return_exceptions=True))
-        )[0]
+        outcome = (await within(0.6, asyncio.gather(reader, return_exceptions=True)))[0]
         if isinstance(outcome, BaseException):
             assert isinstance(outcome, StreamClosedError), repr(outcome)
             assert outcome.partial == stream.partial
         await pool_empty(client)
 
     async def sweep() -> None:
-        async with FaultServer(reply) as server:
-            async with clean_client(
-                server.url, retry=policy, max_connections=1
-            ) as client:
-                client._manager.budget = RetryBudget(reserve=1e6, ceiling=1e6)
-                for count in range(0, 40, 1 if phase != "drain" else 10):
-                    await close_after(client, count)
+        async with served(reply, retry=policy, max_connections=1) as (_server, client):
+            client._manager.budget = RetryBudget(reserve=1e6, ceiling=1e6)
+            for count in range(0, 40, 1 if phase != "drain" else 10):
+                await close_after(client, count)
 
     run_on(loop, sweep(), limit=8.0)
 
@@ -196,16 +187,15 @@ def test_close_the_stream_while_it_is_opened_again(loop: str) -> None:
     async def scenario() -> None:
         empty = (send(whole(b"", kind="text/event-stream")),)
         late = (pause(0.3), send(STREAM_HEAD), stall())
-        async with FaultServer(empty, late) as server:
-            async with clean_client(server.url, retry=PROMPTLY) as client:
-                stream = await open_stream(client)
-                reader = asyncio.create_task(stream.completion())
-                await server.requested(2)
-                stream.close()
-                with pytest.raises(StreamClosedError):
-                    await within(0.2, reader)
-                await asyncio.sleep(0.35)
-                await pool_empty(client)
+        async with served(empty, late, retry=PROMPTLY) as (server, client):
+            stream = await open_stream(client)
+            reader = asyncio.create_task(stream.completion())
+            await server.requested(2)
+            stream.close()
+            with pytest.raises(StreamClosedError):
+                await within(0.2, reader)
+            await asyncio.sleep(0.35)
+            await pool_empty(client)
 
     run_on(loop, scenario())
 
@@ -216,17 +206,16 @@ def test_cancel_while_draining(loop: str) -> None:
 
     async def scenario() -> None:
         reply = (send(STREAM_HEAD + framed(EVENTS)), stall())
-        async with FaultServer(reply) as server:
-            async with clean_client(server.url, max_connections=1) as client:
-                stream = await open_stream(client)
-                reader = asyncio.create_task(stream.completion())
-                await asyncio.sleep(0.1)
-                reader.cancel()
-                await asyncio.wait([reader])
-                assert reader.cancelled()
-                assert slots_in_use(client) == 0
-                assert stream.partial.text == TEXT
-                await server.all_gone()
+        async with served(reply, max_connections=1) as (server, client):
+            stream = await open_stream(client)
+            reader = asyncio.create_task(stream.completion())
+            await asyncio.sleep(0.1)
+            reader.cancel()
+            await asyncio.wait([reader])
+            assert reader.cancelled()
+            assert slots_in_use(client) == 0
+            assert stream.partial.text == TEXT
+            await server.all_gone()
 
     run_on(loop, scenario())
 
@@ -269,7 +258,7 @@ def test_cancel_storm(loop: str) -> None:
 async def test_cancelled_answer_does_not_go_to_the_next_request() -> None:
     """After a cancellation in mid-answer, the next request gets its own answer."""
 
-    def reply(request: Request) -> Reply:
+    def reply(_: Request) -> Reply:
         number = len(server.requests)
         text = f"answer {number}"
         data = whole(completion(text))
@@ -293,8 +282,8 @@ async def test_cancelled_answer_does_not_go_to_the_next_request() -> None:
 
 
 async def test_timeout_of_the_caller_is_the_callers() -> None:
-    """`asyncio.timeout` around a call raises its own TimeoutError and frees the slot."""
-    async with FaultServer((stall(),)) as server, clean_client(server.url) as client:
+    """`asyncio.timeout` around a call raises its own error and frees the slot."""
+    async with served((stall(),)) as (_server, client):
         for mode in (by_await, by_events):
             with pytest.raises(TimeoutError) as caught:
                 async with asyncio.timeout(0.1):
@@ -306,14 +295,13 @@ async def test_timeout_of_the_caller_is_the_callers() -> None:
 async def test_cancelled_reader_keeps_the_partial() -> None:
     """A cancelled read closes the stream; what had arrived stays readable."""
     reply = (send(STREAM_HEAD + framed(FIRST)), stall())
-    async with FaultServer(reply, GOOD_STREAM) as server:
-        async with clean_client(server.url, max_connections=1) as client:
-            stream = await open_stream(client)
-            with pytest.raises(TimeoutError):
-                await asyncio.wait_for(stream.completion(), 0.1)
-            assert stream.partial.text == "one "
-            with pytest.raises(StreamClosedError) as caught:
-                await anext(stream)
-            assert caught.value.partial == stream.partial
-            await server.all_gone()
-            assert (await (await open_stream(client)).completion()).text == TEXT
+    async with served(reply, GOOD_STREAM, max_connections=1) as (server, client):
+        stream = await open_stream(client)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(stream.completion(), 0.1)
+        assert stream.partial.text == "one "
+        with pytest.raises(StreamClosedError) as caught:
+            await anext(stream)
+        assert caught.value.partial == stream.partial
+        await server.all_gone()
+        assert (await (await open_stream(client)).completion()).text == TEXT

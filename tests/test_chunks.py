@@ -8,12 +8,12 @@ from typing import Any
 
 import msgspec
 import pytest
+from recorded import body
 
 from deepseek_async import errors
 from deepseek_async.chunks import PayloadReader
 from deepseek_async.codec import CHAT_CHUNK, FIM_CHUNK, Codec
 from deepseek_async.types import ChatCompletionChunk
-from recorded import body
 
 
 class ExactReader(PayloadReader[Any]):
@@ -45,20 +45,45 @@ STREAMS: dict[str, bytes] = {
     "old": body("chat_old.sse"),
     "error after text": body("stream_error.sse"),
     "regular": event("a") + event("bé") + event("\U0001f304") + USAGE + DONE,
-    "keep-alives between": event("a") + b": keep-alive\n\n" + event("b") + b":\n\n\n\n" + DONE,
+    "keep-alives between": event("a")
+    + b": keep-alive\n\n"
+    + event("b")
+    + b":\n\n\n\n"
+    + DONE,
     "keep-alives first": b": keep-alive\n\n: keep-alive\n\n" + event("a") + DONE,
-    "keep-alive in an event": event("a") + b": x\n" + event("b") + b":y\ndata: [DONE]\n\n",
+    "keep-alive in an event": event("a")
+    + b": x\n"
+    + event("b")
+    + b":y\ndata: [DONE]\n\n",
     "blank lines first": b"\n\n\n" + event("a") + b"\n" + event("b") + DONE,
-    "CRLF": (event("a") + b": keep-alive\n\n" + event("b") + DONE).replace(b"\n", b"\r\n"),
+    "CRLF": (event("a") + b": keep-alive\n\n" + event("b") + DONE).replace(
+        b"\n", b"\r\n"
+    ),
     "CR": (event("a") + event("b") + DONE).replace(b"\n", b"\r"),
-    "mixed endings": event("a") + b"data: " + chunk("b") + b"\r\n\r\n" + event("c")
-    + b"data: " + chunk("d") + b"\r\n\n" + event("e") + b"data: [DONE]\n\r\n",
+    "mixed endings": event("a")
+    + b"data: "
+    + chunk("b")
+    + b"\r\n\r\n"
+    + event("c")
+    + b"data: "
+    + chunk("d")
+    + b"\r\n\n"
+    + event("e")
+    + b"data: [DONE]\n\r\n",
     "BOM": b"\xef\xbb\xbf" + event("a") + event("b") + DONE,
     "no space": (event("a") + event("b") + DONE).replace(b"data: ", b"data:"),
-    "ids and types": b"id: 1\nevent: message\ndata: " + chunk("a") + b"\n\n" + event("b")
-    + b"id: 2\n\nretry: 5\n\n: x\n\n" + event("c") + b"id: 3\n" + DONE,
+    "ids and types": b"id: 1\nevent: message\ndata: "
+    + chunk("a")
+    + b"\n\n"
+    + event("b")
+    + b"id: 2\n\nretry: 5\n\n: x\n\n"
+    + event("c")
+    + b"id: 3\n"
+    + DONE,
     "foreign type": event("a") + b"event: ping\ndata: {}\n\n" + event("b") + DONE,
-    "error type": event("a") + b'event: error\ndata: {"message":"no","code":429}\n\n' + DONE,
+    "error type": event("a")
+    + b'event: error\ndata: {"message":"no","code":429}\n\n'
+    + DONE,
     "error type, plain": event("a") + b"event: error\ndata: overloaded\n\n" + DONE,
     "unknown fields": event("a") + b"foo: bar\n\nfoo\n" + event("b") + DONE,
     "empty data": event("a") + b"data:\n\ndata: \n\ndata\n\n" + event("b") + DONE,
@@ -71,8 +96,12 @@ STREAMS: dict[str, bytes] = {
     "empty chunk": event("a") + EMPTY + event("b") + b"data: {}\n\n" + DONE,
     "nonsense": event("a") + b"data: nonsense\n\n" + event("b") + DONE,
     "not an object": event("a") + b"data: [1]\n\ndata: 5\n\n" + DONE,
-    "unfit fields": event("a") + b'data: {"choices":[{"delta":{"content":5,"x":1}}]}\n\n' + DONE,
-    "invalid UTF-8": event("a") + b'data: {"choices":[{"delta":{"content":"\xff"}}]}\n\n' + DONE,
+    "unfit fields": event("a")
+    + b'data: {"choices":[{"delta":{"content":5,"x":1}}]}\n\n'
+    + DONE,
+    "invalid UTF-8": event("a")
+    + b'data: {"choices":[{"delta":{"content":"\xff"}}]}\n\n'
+    + DONE,
     "done early": event("a") + DONE + event("b") + DONE,
     "done at once": DONE,
     "done, padded": event("a") + b"data:  [DONE] \n\n",
@@ -85,7 +114,7 @@ STREAMS: dict[str, bytes] = {
     "cut error": event("a") + b'data: {"error":{"message":"x"}}',
     "nothing": b"",
     "comments only": b": a\n\n: b\n\n",
-}  # fmt: skip
+}
 
 
 def outcome(
@@ -256,7 +285,9 @@ def test_a_long_event_is_whole() -> None:
     """An event longer than the kept tail, in pieces, is decoded all the same."""
     data = event("a") + event("y" * 100_000) + event("b") + DONE
     reader = new(PayloadReader)
-    chunks = [c for i in range(0, len(data), 1_500) for c in reader.feed(data[i : i + 1_500])]
+    chunks = [
+        c for i in range(0, len(data), 1_500) for c in reader.feed(data[i : i + 1_500])
+    ]
 
     assert text(chunks) == "a" + "y" * 100_000 + "b"
     assert reader.done

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from multidict import CIMultiDict
+from recorded import body, document
 
 from deepseek_async import errors
 from deepseek_async.codec import (
@@ -25,7 +26,6 @@ from deepseek_async.codec import (
     status_error,
     stream_error,
 )
-from recorded import body, document
 
 ERRORS: list[dict[str, Any]] = document("errors.json")
 IDS = [f"{e['status']}: {e['message'][:60]}" for e in ERRORS]
@@ -183,7 +183,11 @@ def test_an_error_object_is_found_in_its_shapes(
 @pytest.mark.parametrize(
     ("found", "cls", "status"),
     [
-        ({"message": "Internal failure", "type": "server_error"}, "InternalServerError", 500),
+        (
+            {"message": "Internal failure", "type": "server_error"},
+            "InternalServerError",
+            500,
+        ),
         ({"message": "m", "type": "invalid_request_error"}, "BadRequestError", 400),
         ({"message": "m", "type": "authentication_error"}, "AuthenticationError", 401),
         ({"message": "m", "type": "permission_error"}, "PermissionDeniedError", 403),
@@ -239,7 +243,9 @@ def test_retry_after_is_read_with_distrust(value: str, expected: float | None) -
 def test_retry_after_may_be_a_date() -> None:
     """A date becomes the seconds until then."""
     then = datetime.now(UTC) + timedelta(seconds=90)
-    asked = retry_after_of({"retry-after": email.utils.format_datetime(then, usegmt=True)})
+    asked = retry_after_of(
+        {"retry-after": email.utils.format_datetime(then, usegmt=True)}
+    )
 
     assert asked is not None
     assert 85 < asked <= 90
@@ -257,7 +263,9 @@ def test_retry_after_may_be_a_date() -> None:
         ({}, None),
     ],
 )
-def test_the_trace_id_comes_first(headers: dict[str, str], expected: str | None) -> None:
+def test_the_trace_id_comes_first(
+    headers: dict[str, str], expected: str | None
+) -> None:
     """The service's own trace id wins over the usual names."""
     assert request_id_of(headers) == expected
 
@@ -316,7 +324,8 @@ def test_blank_lines_before_the_answer_do_not_matter(blank: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "raw", [b"", b"  ", b"[]", b"null", b'"x"', b"3", b"{", b"<html>", b"\xff{}", b"{}{}"]
+    "raw",
+    [b"", b"  ", b"[]", b"null", b'"x"', b"3", b"{", b"<html>", b"\xff{}", b"{}{}"],
 )
 def test_what_is_no_object_is_a_value_error(raw: bytes) -> None:
     """Anything but one JSON object is refused with one kind of error."""

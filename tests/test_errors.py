@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from recorded import body
 
 import deepseek_async
 from deepseek_async import errors
@@ -27,7 +28,6 @@ from deepseek_async.errors import (
 )
 from deepseek_async.timeouts import Timeouts
 from deepseek_async.types import Attempt, ChatCompletion, ResponseMeta
-from recorded import body
 
 CLASSES = sorted(
     (

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from recorded import body
+
 from deepseek_async.chunks import PayloadReader
 from deepseek_async.codec import CHAT_CHUNK
 from deepseek_async.events import ChatEventMaker
@@ -17,7 +19,6 @@ from deepseek_async.types import (
     ToolCallFinished,
     UsageReported,
 )
-from recorded import body
 
 
 def of(*choices: dict[str, Any], **fields: Any) -> list[ChatEvent]:
@@ -45,11 +46,18 @@ def test_a_thinking_stream_reasons_then_speaks() -> None:
     events = recorded_events("chat_thinking.sse")
 
     assert [e.type for e in events] == [
-        "reasoning_delta", "reasoning_delta", "text_delta", "text_delta", "usage", "finished"
-    ]  # fmt: skip
+        "reasoning_delta",
+        "reasoning_delta",
+        "text_delta",
+        "text_delta",
+        "usage",
+        "finished",
+    ]
     assert events[:3] == [
-        ReasoningDelta(text="A"), ReasoningDelta(text=" greeting."), TextDelta(text="Grüß")
-    ]  # fmt: skip
+        ReasoningDelta(text="A"),
+        ReasoningDelta(text=" greeting."),
+        TextDelta(text="Grüß"),
+    ]
     usage = events[-2]
     assert isinstance(usage, UsageReported)
     assert usage.usage.total_tokens == 13
@@ -98,7 +106,11 @@ def test_empty_lists_of_calls_are_nothing() -> None:
         {"delta": {"reasoning_content": "b"}},
     )
 
-    assert [e.type for e in events] == ["reasoning_delta", "reasoning_delta", "finished"]
+    assert [e.type for e in events] == [
+        "reasoning_delta",
+        "reasoning_delta",
+        "finished",
+    ]
 
 
 def test_text_beside_the_reason_comes_before_the_end() -> None:

@@ -81,24 +81,24 @@ def test_without_a_time_it_is_now() -> None:
     ("at", "peak"),
     [
         ((2026, 11, 18, 0, 59, 59), False),
-        ((2026, 11, 18, 1, 0), True),
+        ((2026, 11, 18, 1, 0, 0), True),
         ((2026, 11, 18, 3, 59, 59), True),
-        ((2026, 11, 18, 4, 0), False),
-        ((2026, 11, 18, 5, 59), False),
-        ((2026, 11, 18, 6, 0), True),
+        ((2026, 11, 18, 4, 0, 0), False),
+        ((2026, 11, 18, 5, 59, 0), False),
+        ((2026, 11, 18, 6, 0, 0), True),
         ((2026, 11, 18, 9, 59, 59), True),
-        ((2026, 11, 18, 10, 0), False),
-        ((2026, 11, 16, 2, 0), True),  # Monday
-        ((2026, 11, 20, 2, 0), True),  # Friday
-        ((2026, 11, 21, 2, 0), False),  # Saturday
-        ((2026, 11, 22, 2, 0), False),  # Sunday
-        ((2026, 10, 1, 2, 0), False),  # a public holiday
-        ((2026, 10, 8, 2, 0), True),  # the day after the last
+        ((2026, 11, 18, 10, 0, 0), False),
+        ((2026, 11, 16, 2, 0, 0), True),  # Monday
+        ((2026, 11, 20, 2, 0, 0), True),  # Friday
+        ((2026, 11, 21, 2, 0, 0), False),  # Saturday
+        ((2026, 11, 22, 2, 0, 0), False),  # Sunday
+        ((2026, 10, 1, 2, 0, 0), False),  # a public holiday
+        ((2026, 10, 8, 2, 0, 0), True),  # the day after the last
     ],
 )
-def test_peak_hours(at: tuple[int, ...], peak: bool) -> None:  # noqa: FBT001
+def test_peak_hours(at: tuple[int, int, int, int, int, int], peak: bool) -> None:  # noqa: FBT001
     """Weekdays 01:00-04:00 and 06:00-10:00 UTC, holidays excepted."""
-    moment = datetime(*at, tzinfo=UTC)  # type: ignore[misc]  # pyright: ignore[reportArgumentType]
+    moment = datetime(*at, tzinfo=UTC)
 
     assert is_peak(moment) is peak
     assert is_peak(moment.astimezone(timezone(timedelta(hours=-9)))) is peak
@@ -123,4 +123,4 @@ def test_the_table_is_dated_and_fixed() -> None:
     """The built-in prices say of when they are, and cannot be changed by accident."""
     assert date(2026, 11, 15) == PRICES_AS_OF
     with pytest.raises(TypeError):
-        PRICES["deepseek-flash"] = PRICES["deepseek-v4-pro"]  # type: ignore[index]  # pyright: ignore[reportIndexIssue]
+        PRICES["deepseek-flash"] = PRICES["deepseek-v4-pro"]  # type: ignore[index]

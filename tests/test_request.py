@@ -12,10 +12,12 @@ from types import MappingProxyType
 from typing import Any, get_type_hints
 
 import pytest
+from leaks import leaks
+from recorded import body, document
 
+from deepseek_async.accumulate import ChatAccumulator
 from deepseek_async.codec import CHAT, CHAT_CHUNK
 from deepseek_async.errors import DeepSeekWarning, InvalidRequestError
-from deepseek_async.accumulate import ChatAccumulator
 from deepseek_async.params import CallOptions, ChatCompletionParams, CompletionParams
 from deepseek_async.request import (
     WireRequest,
@@ -50,8 +52,6 @@ from deepseek_async.types import (
     ToolMessage,
     UserMessage,
 )
-from leaks import leaks
-from recorded import body, document
 
 PROMPT = "my-very-private-prompt"
 USER: dict[str, Any] = {"role": "user", "content": PROMPT}
@@ -105,7 +105,7 @@ def test_beta_features_choose_the_beta_path(name: str) -> None:
 
 def test_structs_say_the_same_as_dicts() -> None:
     """A request of structs is byte for byte the request of dicts."""
-    structs = {
+    structs: dict[str, Any] = {
         "model": "m",
         "messages": [
             SystemMessage(content="s", name="n"),
@@ -143,7 +143,7 @@ def test_structs_say_the_same_as_dicts() -> None:
         "stream_options": StreamOptions(),
     }
     call = {"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}}
-    dicts = {
+    dicts: dict[str, Any] = {
         "model": "m",
         "messages": [
             {"role": "system", "content": "s", "name": "n"},
@@ -377,7 +377,10 @@ def test_silently_ignored_parameters_are_told(
 
 def test_a_renamed_parameter_does_not_override_the_real_one() -> None:
     """Given both, the API's own name wins, in either order."""
-    for order in (("max_tokens", "max_completion_tokens"), ("max_completion_tokens", "max_tokens")):
+    for order in (
+        ("max_tokens", "max_completion_tokens"),
+        ("max_completion_tokens", "max_tokens"),
+    ):
         params = {**GOOD, **{name: len(name) for name in order}}
         with pytest.warns(DeepSeekWarning):
             assert sent(params)["max_tokens"] == len("max_tokens")
@@ -423,27 +426,49 @@ BAD: list[tuple[str, dict[str, Any], str | None]] = [
     ("foreign message with a role", {**GOOD, "messages": [Note("user", 1)]}, None),
     ("role missing", {**GOOD, "messages": [{"content": PROMPT}]}, "messages[0]"),
     ("role number", {**GOOD, "messages": [{"role": 1}]}, "messages[0].role"),
-    ("content number", {**GOOD, "messages": [USER, {"role": "user", "content": 5}]},
-     "messages[1].content"),
+    (
+        "content number",
+        {**GOOD, "messages": [USER, {"role": "user", "content": 5}]},
+        "messages[1].content",
+    ),
     ("content bytes", {**GOOD, "messages": [{"role": "user", "content": b"x"}]}, None),
-    ("content dict", {**GOOD, "messages": [{"role": "user", "content": {}}]},
-     "messages[0].content"),
-    ("content part foreign",
-     {**GOOD, "messages": [USER, {"role": "user", "content": [USER, Foreign()]}]},
-     "messages[1].content[1]"),
-    ("lone surrogate", {**GOOD, "messages": [USER, {"role": "user", "content": "\ud83d"}]},
-     "messages[1].content"),
-    ("lone surrogate in a struct",
-     {**GOOD, "messages": [UserMessage(content=PROMPT + "\udfff")]}, "messages[0].content"),
-    ("lone surrogate in a part",
-     {**GOOD, "messages": [UserMessage(content=[TextPart(text="\ud800")])]},
-     "messages[0].content[0].text"),
-    ("lone surrogate in a tool",
-     {**GOOD, "tools": [{"type": "function", "function": {"name": "\ud800"}}]},
-     "tools[0].function.name"),
+    (
+        "content dict",
+        {**GOOD, "messages": [{"role": "user", "content": {}}]},
+        "messages[0].content",
+    ),
+    (
+        "content part foreign",
+        {**GOOD, "messages": [USER, {"role": "user", "content": [USER, Foreign()]}]},
+        "messages[1].content[1]",
+    ),
+    (
+        "lone surrogate",
+        {**GOOD, "messages": [USER, {"role": "user", "content": "\ud83d"}]},
+        "messages[1].content",
+    ),
+    (
+        "lone surrogate in a struct",
+        {**GOOD, "messages": [UserMessage(content=PROMPT + "\udfff")]},
+        "messages[0].content",
+    ),
+    (
+        "lone surrogate in a part",
+        {**GOOD, "messages": [UserMessage(content=[TextPart(text="\ud800")])]},
+        "messages[0].content[0].text",
+    ),
+    (
+        "lone surrogate in a tool",
+        {**GOOD, "tools": [{"type": "function", "function": {"name": "\ud800"}}]},
+        "tools[0].function.name",
+    ),
     ("lone surrogate in a name", {**GOOD, "extra_body": {"a\ud800": 1}}, None),
     ("endless", {**GOOD, "extra_body": {"a": Deep()}}, None),
-    ("foreign in extra_body", {**GOOD, "extra_body": {"a": {"b": [Foreign()]}}}, "a.b[0]"),
+    (
+        "foreign in extra_body",
+        {**GOOD, "extra_body": {"a": {"b": [Foreign()]}}},
+        "a.b[0]",
+    ),
     ("set in extra_body", {**GOOD, "extra_body": {"a": 1j}}, "a"),
     ("extra_body text", {**GOOD, "extra_body": "top_k"}, "extra_body"),
     ("temperature NaN", {**GOOD, "temperature": math.nan}, "temperature"),
@@ -461,20 +486,31 @@ BAD: list[tuple[str, dict[str, Any], str | None]] = [
     ("tools text", {**GOOD, "tools": "search"}, "tools"),
     ("tools of text", {**GOOD, "tools": ["search"]}, "tools[0]"),
     ("tool without type", {**GOOD, "tools": [{"function": {}}]}, "tools[0]"),
-    ("foreign tool with a type", {**GOOD, "tools": [type("T", (), {"type": "x"})()]}, None),
+    (
+        "foreign tool with a type",
+        {**GOOD, "tools": [type("T", (), {"type": "x"})()]},
+        None,
+    ),
     ("tool_choice number", {**GOOD, "tool_choice": 1}, "tool_choice"),
     ("response_format text", {**GOOD, "response_format": "json"}, "response_format"),
-    ("stream_options without stream", {**GOOD, "stream_options": {"include_usage": True}},
-     "stream_options"),
+    (
+        "stream_options without stream",
+        {**GOOD, "stream_options": {"include_usage": True}},
+        "stream_options",
+    ),
     ("user_id number", {**GOOD, "user_id": 7}, "user_id"),
     ("timeout text", {**GOOD, "timeout": "5"}, "timeout"),
     ("timeout bool", {**GOOD, "timeout": True}, "timeout"),
     ("timeouts number", {**GOOD, "timeouts": 5}, "timeouts"),
     ("retry number", {**GOOD, "retry": 5}, "retry"),
     ("tag number", {**GOOD, "tag": 5}, "tag"),
-    ("header split", {**GOOD, "extra_headers": {"X": f"{PROMPT}\r\nY: z"}}, "extra_headers"),
+    (
+        "header split",
+        {**GOOD, "extra_headers": {"X": f"{PROMPT}\r\nY: z"}},
+        "extra_headers",
+    ),
     ("headers list", {**GOOD, "extra_headers": [("a", PROMPT)]}, "extra_headers"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(
@@ -531,8 +567,11 @@ def test_a_fim_request_goes_to_beta() -> None:
     assert made.stream
     assert made.path == "/completions"
     assert json.loads(made.body) == {
-        **GOOD_FIM, "suffix": "end", "stream": True, "logprobs": 1
-    }  # fmt: skip
+        **GOOD_FIM,
+        "suffix": "end",
+        "stream": True,
+        "logprobs": 1,
+    }
 
 
 def test_a_get_request_takes_options_only() -> None:

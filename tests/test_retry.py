@@ -86,9 +86,7 @@ def test_waits_double_up_to_the_cap() -> None:
     """The greatest wait doubles at each attempt and then stays."""
     policy = RetryPolicy(attempts=10_000, base=0.5, cap=8)
 
-    assert [policy.wait(n, BUSY, most) for n in range(1, 8)] == [
-        0.5, 1, 2, 4, 8, 8, 8
-    ]  # fmt: skip
+    assert [policy.wait(n, BUSY, most) for n in range(1, 8)] == [0.5, 1, 2, 4, 8, 8, 8]
     assert policy.wait(9_999, BUSY, most) == 8
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
+from recorded import document
 
 from deepseek_async.codec import BALANCE, CHAT, CHAT_CHUNK, FIM, MODELS, Codec
 from deepseek_async.salvage import parse, salvage
@@ -20,7 +21,6 @@ from deepseek_async.types import (
     ToolCall,
     Usage,
 )
-from recorded import document
 
 Path = tuple[str | int, ...]
 
@@ -66,20 +66,33 @@ SAMPLES: dict[str, tuple[Codec[Any], Any]] = {
     "balance": (BALANCE, document("balance.json")),
 }
 WRONG: tuple[Any, ...] = (
-    None, "text", "", 5, -1, 0.5, True, [], [None], [7], {}, {"a": 1}, 2**70
-)  # fmt: skip
+    None,
+    "text",
+    "",
+    5,
+    -1,
+    0.5,
+    True,
+    [],
+    [None],
+    [7],
+    {},
+    {"a": 1},
+    2**70,
+)
+
+
+def keys_of(value: Any) -> list[Any]:
+    if isinstance(value, dict):
+        return list(cast("dict[str, Any]", value))
+    return list(range(len(cast("list[Any]", value)))) if isinstance(value, list) else []
 
 
 def paths(value: Any, path: Path = ()) -> Iterator[Path]:
     if path:
         yield path
-    items: Any = ()
-    if isinstance(value, dict):
-        items = value.items()
-    elif isinstance(value, list):
-        items = enumerate(value)
-    for key, item in items:
-        yield from paths(item, (*path, key))
+    for key in keys_of(value):
+        yield from paths(value[key], (*path, key))
 
 
 def at(value: Any, path: Path) -> Any:
@@ -96,7 +109,7 @@ def leaves(value: Any) -> Iterator[tuple[Path, Any]]:
 
 
 def untouched(path: Path, changed: Path) -> bool:
-    """Whether a leaf lies outside of the changed value, and of its list if it has one."""
+    """Whether a leaf lies outside of the changed value, and of its list if any."""
     border = changed[:-1] if isinstance(changed[-1], int) else changed
     return path[: len(border)] != border
 
@@ -241,7 +254,9 @@ def test_json_is_read_generously(raw: bytes, expected: Any) -> None:
 )
 def test_what_is_not_json_says_so_briefly(raw: bytes) -> None:
     """The error quotes nothing and holds nothing of the document."""
-    with pytest.raises(ValueError, match=r"^(not JSON|JSON nested too deeply)$") as caught:
+    with pytest.raises(
+        ValueError, match=r"^(not JSON|JSON nested too deeply)$"
+    ) as caught:
         parse(raw)
 
     assert type(caught.value) is ValueError

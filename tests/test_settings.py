@@ -7,9 +7,14 @@ import pickle
 import warnings
 
 import pytest
+from leaks import leaks
 
 from deepseek_async import settings
-from deepseek_async.errors import ConfigurationError, DeepSeekWarning, InvalidRequestError
+from deepseek_async.errors import (
+    ConfigurationError,
+    DeepSeekWarning,
+    InvalidRequestError,
+)
 from deepseek_async.settings import (
     DEFAULT_BASE_URL,
     APIKey,
@@ -17,7 +22,6 @@ from deepseek_async.settings import (
     check_headers,
     warn_about_origin,
 )
-from leaks import leaks
 
 KEY = "sk-0123456789abcdef"
 
@@ -36,10 +40,24 @@ def test_a_key_does_not_show_itself() -> None:
 
 @pytest.mark.parametrize(
     "value",
-    ["", " ", f"{KEY} ", f" {KEY}", f"{KEY}\n", f"{KEY}\r\nX: y", f"a {KEY}", f"{KEY}\x00",
-     f"{KEY}ü", f"{KEY}\u2011", f"{KEY}\ud800", f"{KEY}\x7f", b"sk-bytes", 5],
+    [
+        "",
+        " ",
+        f"{KEY} ",
+        f" {KEY}",
+        f"{KEY}\n",
+        f"{KEY}\r\nX: y",
+        f"a {KEY}",
+        f"{KEY}\x00",
+        f"{KEY}ü",
+        f"{KEY}\u2011",
+        f"{KEY}\ud800",
+        f"{KEY}\x7f",
+        b"sk-bytes",
+        5,
+    ],
     ids=ascii,
-)  # fmt: skip
+)
 def test_a_malformed_key_is_refused_unseen(value: str) -> None:
     """The error says what is wrong and shows nothing of the key."""
     with pytest.raises(ConfigurationError, match="API key") as caught:
@@ -64,18 +82,42 @@ def test_the_key_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize(
     ("url", "plain", "beta"),
     [
-        ("https://api.deepseek.com", "https://api.deepseek.com", "https://api.deepseek.com/beta"),
-        ("https://api.deepseek.com/", "https://api.deepseek.com", "https://api.deepseek.com/beta"),
-        ("https://api.deepseek.com/v1", "https://api.deepseek.com/v1", "https://api.deepseek.com/beta"),
-        ("https://api.deepseek.com/beta/", "https://api.deepseek.com/beta", "https://api.deepseek.com/beta"),
-        ("https://gate.example:8443/ds/v1", "https://gate.example:8443/ds/v1", "https://gate.example:8443/ds/beta"),
+        (
+            "https://api.deepseek.com",
+            "https://api.deepseek.com",
+            "https://api.deepseek.com/beta",
+        ),
+        (
+            "https://api.deepseek.com/",
+            "https://api.deepseek.com",
+            "https://api.deepseek.com/beta",
+        ),
+        (
+            "https://api.deepseek.com/v1",
+            "https://api.deepseek.com/v1",
+            "https://api.deepseek.com/beta",
+        ),
+        (
+            "https://api.deepseek.com/beta/",
+            "https://api.deepseek.com/beta",
+            "https://api.deepseek.com/beta",
+        ),
+        (
+            "https://gate.example:8443/ds/v1",
+            "https://gate.example:8443/ds/v1",
+            "https://gate.example:8443/ds/beta",
+        ),
         ("https://API.Example", "https://api.example", "https://api.example/beta"),
-        ("http://127.0.0.1:8000", "http://127.0.0.1:8000", "http://127.0.0.1:8000/beta"),
+        (
+            "http://127.0.0.1:8000",
+            "http://127.0.0.1:8000",
+            "http://127.0.0.1:8000/beta",
+        ),
         ("http://127.8.9.1", "http://127.8.9.1", "http://127.8.9.1/beta"),
         ("http://localhost:1/v1", "http://localhost:1/v1", "http://localhost:1/beta"),
         ("http://[::1]:9", "http://[::1]:9", "http://[::1]:9/beta"),
     ],
-)  # fmt: skip
+)
 def test_beta_lies_beside_the_plain_path(url: str, plain: str, beta: str) -> None:
     """Whatever base the user writes, both prefixes follow from it."""
     base = BaseURL(url)

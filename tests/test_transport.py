@@ -8,28 +8,7 @@ from email.utils import formatdate
 from typing import Literal
 
 import pytest
-
-from deepseek_async import (
-    APIConnectionError,
-    APIError,
-    APITimeoutError,
-    BadRequestError,
-    ConnectionLostError,
-    DeadlineExceededError,
-    DeepSeekError,
-    EmptyResponseError,
-    InternalServerError,
-    PayloadGapTimeoutError,
-    RateLimitError,
-    ResponseHeadTimeoutError,
-    RetryPolicy,
-    ServiceUnavailableError,
-    SilenceTimeoutError,
-    StreamInterruptedError,
-    Timeouts,
-)
-
-from .faults.answers import (
+from faults.answers import (
     CLOSING_ANSWER,
     DONE,
     EVENTS,
@@ -50,12 +29,13 @@ from .faults.answers import (
     head,
     whole,
 )
-from .faults.harness import (
+from faults.harness import (
     MODES,
     PROMPTLY,
     REQUEST,
     Mode,
     Taken,
+    ask,
     by_await,
     by_chunks,
     by_completion,
@@ -64,18 +44,41 @@ from .faults.harness import (
     limited,
     open_stream,
     pool_empty,
+    served,
 )
-from .faults.proxy import FaultProxy, Toxics
-from .faults.wire import (
+from faults.proxy import FaultProxy, Toxics
+from faults.wire import (
     FaultServer,
     Reply,
     Request,
+    Step,
     drip,
     fin,
     pause,
     reset,
     send,
     stall,
+)
+
+from deepseek_async import (
+    APIConnectionError,
+    APIError,
+    APITimeoutError,
+    AsyncDeepSeek,
+    BadRequestError,
+    ConnectionLostError,
+    DeadlineExceededError,
+    DeepSeekError,
+    EmptyResponseError,
+    InternalServerError,
+    PayloadGapTimeoutError,
+    RateLimitError,
+    ResponseHeadTimeoutError,
+    RetryPolicy,
+    ServiceUnavailableError,
+    SilenceTimeoutError,
+    StreamInterruptedError,
+    Timeouts,
 )
 
 NEVER = 9.0
@@ -99,10 +102,9 @@ async def test_keep_alives_wind_the_silence_clock_only() -> None:
     beats = [step for _ in range(8) for step in (send(framed(KEEP_ALIVE)), pause(0.06))]
     reply = (send(STREAM_HEAD), *beats, send(framed(EVENTS) + LAST_CHUNK))
     clocks = Timeouts(first_payload=2.0, silence=0.25)
-    async with FaultServer(reply) as server:
-        async with clean_client(server.url, timeouts=clocks) as client:
-            taken = Taken()
-            await by_chunks(client, taken)
+    async with served(reply, timeouts=clocks) as (_server, client):
+        taken = Taken()
+        await by_chunks(client, taken)
 
     assert taken.text == TEXT
     assert taken.stream is not None
@@ -119,10 +121,9 @@ async def test_blank_lines_wind_the_silence_clock_only() -> None:
         send(framed(completion()) + LAST_CHUNK),
     )
     clocks = Timeouts(first_payload=2.0, silence=0.25)
-    async with FaultServer(reply) as server:
-        async with clean_client(server.url, timeouts=clocks) as client:
-            taken = Taken()
-            await by_await(client, taken)
+    async with served(reply, timeouts=clocks) as (_server, client):
+        taken = Taken()
+        await by_await(client, taken)
 
     assert taken.text == TEXT
 
@@ -133,10 +134,9 @@ async def test_each_payload_winds_the_gap_clock() -> None:
     paced = [step for _ in range(12) for step in (send(framed(FIRST)), pause(0.05))]
     reply = (send(STREAM_HEAD), *paced, send(framed(FINISH + DONE) + LAST_CHUNK))
     clocks = Timeouts(payload_gap=0.25, first_payload=0.25, silence=0.25)
-    async with FaultServer(reply) as server:
-        async with clean_client(server.url, timeouts=clocks) as client:
-            taken = Taken()
-            await by_chunks(client, taken)
+    async with served(reply, timeouts=clocks) as (_server, client):
+        taken = Taken()
+        await by_chunks(client, taken)
 
     assert taken.text == "one " * 12
 
@@ -245,14 +245,11 @@ async def test_waiting_for_a_slot_is_no_timeout() -> None:
         connect=0.15, head=0.5, first_payload=0.15, payload_gap=0.15, silence=0.15
     )
     reply = (pause(0.1), *GOOD_ANSWER)
-    async with FaultServer(reply) as server:
-        async with clean_client(
-            server.url, timeouts=clocks, max_connections=1
-        ) as client:
-            started = time.monotonic()
-            taken = [Taken() for _ in range(5)]
-            await asyncio.gather(*(by_await(client, each) for each in taken))
-            elapsed = time.monotonic() - started
+    async with served(reply, timeouts=clocks, max_connections=1) as (server, client):
+        started = time.monotonic()
+        taken = [Taken() for _ in range(5)]
+        await asyncio.gather(*(by_await(client, each) for each in taken))
+        elapsed = time.monotonic() - started
 
     assert [each.text for each in taken] == [TEXT] * 5
     assert len(server.connections) == 1
@@ -268,7 +265,7 @@ async def test_deadline_counts_the_wait_for_a_slot() -> None:
             first = asyncio.create_task(by_await(client, Taken()))
             await server.requested(1)
             with pytest.raises(DeadlineExceededError):
-                await client.chat.completions.create(**REQUEST, timeouts=clocks)
+                await ask(client, timeouts=clocks)
             assert len(server.requests) == 1
             first.cancel()
             await asyncio.gather(first, return_exceptions=True)
@@ -278,21 +275,22 @@ async def test_deadline_counts_the_wait_for_a_slot() -> None:
 # -- cuts at every byte ----------------------------------------------------------------
 
 SMALL = STREAM_HEAD + framed(FIRST + KEEP_ALIVE + SECOND) + framed(FINISH + DONE)
-COMPLETE_AT = len(SMALL) - 3  # the line end of [DONE] may be missing, as may CRLF
+COMPLETE_AT = len(SMALL) - 4
+"""From here on [DONE] is there: its blank line and the chunk's line end may be cut."""
 
 
 @limited(8.0)
 @pytest.mark.parametrize("cut", ["fin", "reset"])
 async def test_stream_cut_at_every_byte(cut: Literal["fin", "reset"]) -> None:
     """A stream cut after any byte is an error with a prefix, unless [DONE] had come."""
-    step = 7
+    step = 5
     script = [Toxics(cut_at=at, cut=cut) for at in range(1, len(SMALL), step)]
-    texts: list[str] = []
-    async with FaultServer((send(SMALL + LAST_CHUNK),)) as server:
-        async with FaultProxy(server.port, script).running() as proxy:
-            async with clean_client(proxy.url) as client:
-                for toxics in script:
-                    texts.append(await _cut_stream(client, toxics.cut_at or 0))
+    async with (
+        FaultServer((send(SMALL + LAST_CHUNK),)) as server,
+        FaultProxy(server.port, script).running() as proxy,
+        clean_client(proxy.url) as client,
+    ):
+        texts = [await _cut_stream(client, each.cut_at or 0) for each in script]
 
     assert texts == sorted(texts)
     assert texts[0] == ""
@@ -300,36 +298,38 @@ async def test_stream_cut_at_every_byte(cut: Literal["fin", "reset"]) -> None:
     assert texts[-1] == "one two "
 
 
-async def _cut_stream(client: object, at: int) -> str:
+async def _cut_stream(client: AsyncDeepSeek, at: int) -> str:
+    """The text received of a stream that is cut after so many bytes."""
     taken = Taken()
-    try:
-        await by_chunks(client, taken)  # type: ignore[arg-type]
-    except ConnectionLostError as error:
-        assert at < COMPLETE_AT
-        if taken.stream is None:
-            assert at < len(STREAM_HEAD)
-            return ""
-        assert isinstance(error, StreamInterruptedError)
-        assert error.partial == taken.stream.partial
+    if at >= COMPLETE_AT:
+        await by_chunks(client, taken)
         return taken.text
-    assert at >= COMPLETE_AT - 2
+    with pytest.raises(ConnectionLostError) as caught:
+        await by_chunks(client, taken)
+    if taken.stream is None:
+        assert at < len(STREAM_HEAD)
+    else:
+        assert isinstance(caught.value, StreamInterruptedError)
+        assert caught.value.partial == taken.stream.partial
     return taken.text
 
 
 @limited(8.0)
 async def test_answer_cut_at_every_byte() -> None:
-    """An awaited answer cut after any byte is a ConnectionLostError, never an answer."""
+    """An awaited answer cut after any byte is an error, never an answer."""
     data = whole(completion())
     script = [
         Toxics(cut_at=at, cut="reset" if at % 2 else "fin")
         for at in range(1, len(data), 9)
     ]
-    async with FaultServer((send(data),)) as server:
-        async with FaultProxy(server.port, script).running() as proxy:
-            async with clean_client(proxy.url) as client:
-                for _ in script:
-                    with pytest.raises(ConnectionLostError):
-                        await by_await(client, Taken())
+    async with (
+        FaultServer((send(data),)) as server,
+        FaultProxy(server.port, script).running() as proxy,
+        clean_client(proxy.url) as client,
+    ):
+        for _ in script:
+            with pytest.raises(ConnectionLostError):
+                await by_await(client, Taken())
 
     assert proxy.connections == len(script)
 
@@ -340,13 +340,15 @@ async def test_slices_and_delays_change_nothing() -> None:
     script = [Toxics(seed=seed, largest=1 + 5 * seed) for seed in range(12)]
     script.append(Toxics(seed=99, largest=40, delay=0.005))
     script.append(Toxics(rate=20_000.0, largest=200))
-    async with FaultServer(lambda request: (*good(request), fin())) as server:
-        async with FaultProxy(server.port, script).running() as proxy:
-            for number, _ in enumerate(script):
-                async with clean_client(proxy.url) as client:
-                    taken = Taken()
-                    await list(MODES.values())[number % len(MODES)](client, taken)
-                    assert taken.text == TEXT
+    async with (
+        FaultServer(lambda request: (*good(request), fin())) as server,
+        FaultProxy(server.port, script).running() as proxy,
+    ):
+        for number, _ in enumerate(script):
+            async with clean_client(proxy.url) as client:
+                taken = Taken()
+                await list(MODES.values())[number % len(MODES)](client, taken)
+                assert taken.text == TEXT
 
 
 @limited(4.0)
@@ -357,11 +359,13 @@ async def test_injected_bytes_are_an_error_or_harmless(seed: int) -> None:
     at = 1 + seed * (len(data) // 7)
     script = [Toxics(inject_at=at, inject=b"\x00\xffzz\r\n")]
     clocks = Timeouts(head=0.3, payload_gap=0.3, first_payload=0.3)
-    async with FaultServer((send(data), fin())) as server:
-        async with FaultProxy(server.port, script).running() as proxy:
-            async with clean_client(proxy.url, timeouts=clocks) as client:
-                with pytest.raises(APIError):
-                    await by_chunks(client, Taken())
+    async with (
+        FaultServer((send(data), fin())) as server,
+        FaultProxy(server.port, script).running() as proxy,
+        clean_client(proxy.url, timeouts=clocks) as client,
+    ):
+        with pytest.raises(APIError):
+            await by_chunks(client, Taken())
 
 
 # -- reuse -----------------------------------------------------------------------------
@@ -370,30 +374,28 @@ async def test_injected_bytes_are_an_error_or_harmless(seed: int) -> None:
 @limited(8.0)
 async def test_stale_keep_alive_connections() -> None:
     """300 requests in a row succeed on a server that closes after every answer."""
-    async with FaultServer(CLOSING_ANSWER) as server:
-        async with clean_client(server.url, retry=PROMPTLY) as client:
-            for _ in range(300):
-                taken = Taken()
-                await by_await(client, taken)
-                assert taken.text == TEXT
+    async with served(CLOSING_ANSWER, retry=PROMPTLY) as (server, client):
+        for _ in range(300):
+            taken = Taken()
+            await by_await(client, taken)
+            assert taken.text == TEXT
 
     assert len(server.connections) >= 300
 
 
 @limited(3.0)
 async def test_stale_reuse_is_listed_and_costs_no_budget() -> None:
-    """A repetition on a stale connection shows in the attempts and is not waited for."""
+    """A repetition on a stale connection is listed, and not waited for."""
     stale = RetryPolicy(attempts=2, base=30.0)
 
     def reply(request: Request) -> Reply:
         return (reset(),) if len(server.requests) == 2 else good(request)
 
-    async with FaultServer(reply) as server:
-        async with clean_client(server.url, retry=stale) as client:
-            before = client._manager.budget.balance
-            await by_await(client, Taken())
-            answer = await client.chat.completions.create(**REQUEST)
-            after = client._manager.budget.balance
+    async with served(reply, retry=stale) as (server, client):
+        before = client._manager.budget.balance
+        await by_await(client, Taken())
+        answer = await ask(client)
+        after = client._manager.budget.balance
 
     assert [a.outcome for a in answer.attempts] == ["ConnectionLostError", "ok"]
     assert answer.attempts[0].wait == 0.0
@@ -405,12 +407,11 @@ async def test_stale_reuse_is_listed_and_costs_no_budget() -> None:
 async def test_answers_share_a_connection() -> None:
     """Awaited answers, error answers included, reuse one connection."""
     refusal: Reply = (send(whole(error_body("no"), "400 Bad Request")),)
-    async with FaultServer(GOOD_ANSWER, refusal, GOOD_ANSWER) as server:
-        async with clean_client(server.url) as client:
+    async with served(GOOD_ANSWER, refusal, GOOD_ANSWER) as (server, client):
+        await by_await(client, Taken())
+        with pytest.raises(BadRequestError):
             await by_await(client, Taken())
-            with pytest.raises(BadRequestError):
-                await by_await(client, Taken())
-            await by_await(client, Taken())
+        await by_await(client, Taken())
 
     assert len(server.connections) == 1
 
@@ -426,10 +427,9 @@ async def test_answers_share_a_connection() -> None:
 async def test_retried_status(status: str, mode: Mode) -> None:
     """A status that may pass is repeated until the answer comes."""
     failed = (send(whole(error_body("later"), status)),)
-    async with FaultServer(failed, failed, good) as server:
-        async with clean_client(server.url, retry=PROMPTLY) as client:
-            taken = Taken()
-            await mode(client, taken)
+    async with served(failed, failed, good, retry=PROMPTLY) as (server, client):
+        taken = Taken()
+        await mode(client, taken)
 
     assert taken.text == TEXT
     assert len(server.requests) == 3
@@ -466,10 +466,9 @@ BROKEN: dict[str, Reply] = {
 @pytest.mark.parametrize("name", BROKEN)
 async def test_retried_reply(name: str, mode: Mode) -> None:
     """A reply that holds nothing is repeated, and the result tells so."""
-    async with FaultServer(BROKEN[name], good) as server:
-        async with clean_client(server.url, retry=PROMPTLY) as client:
-            taken = Taken()
-            await mode(client, taken)
+    async with served(BROKEN[name], good, retry=PROMPTLY) as (server, client):
+        taken = Taken()
+        await mode(client, taken)
 
     assert taken.text == TEXT
     assert len(server.requests) == 2
@@ -486,7 +485,7 @@ async def test_refused_then_there() -> None:
         pass
     policy = RetryPolicy(attempts=30, base=0.05, cap=0.05)
     async with clean_client(server.url, retry=policy) as client:
-        call = asyncio.create_task(client.chat.completions.create(**REQUEST))
+        call = asyncio.create_task(ask(client))
         await asyncio.sleep(0.1)
         async with server:
             answer = await call
@@ -498,9 +497,8 @@ async def test_refused_then_there() -> None:
 
 @limited(3.0)
 @pytest.mark.parametrize("ending", [fin(), reset()], ids=["FIN", "RST"])
-async def test_stream_is_never_repeated_after_its_first_payload(ending: object) -> None:
+async def test_stream_is_never_repeated_after_its_first_payload(ending: Step) -> None:
     """Once a payload has come, a broken stream is an error and not asked again."""
-    assert callable(ending)
     broken = (send(STREAM_HEAD + framed(FIRST)), ending)
     async with FaultServer(broken, good) as server:
         error, _ = await timed(by_chunks, server.url, retry=PROMPTLY)
@@ -514,10 +512,9 @@ async def test_error_in_the_stream_before_the_first_payload_is_repeated() -> Non
     """A 503 inside a stream, before any payload, is repeated like a status."""
     body = error_body("overloaded", "service_unavailable_error").decode()
     inside = (send(STREAM_HEAD + framed(f"data: {body}\n\n".encode()) + LAST_CHUNK),)
-    async with FaultServer(inside, good) as server:
-        async with clean_client(server.url, retry=PROMPTLY) as client:
-            taken = Taken()
-            await by_completion(client, taken)
+    async with served(inside, good, retry=PROMPTLY) as (_server, client):
+        taken = Taken()
+        await by_completion(client, taken)
 
     assert taken.text == TEXT
     assert taken.stream is not None
@@ -546,15 +543,14 @@ async def test_retry_after(
 ) -> None:
     """Retry-After is kept within reason; beyond the cap there is no retry at all."""
     busy = (send(whole(error_body("slow"), "429 x", Retry_After=retry_after)),)
-    async with FaultServer(busy, good) as server:
-        async with clean_client(server.url, retry=PROMPTLY) as client:
-            started = time.monotonic()
-            failed = False
-            try:
-                await by_await(client, Taken())
-            except RateLimitError:
-                failed = True
-            elapsed = time.monotonic() - started
+    async with served(busy, good, retry=PROMPTLY) as (server, client):
+        started = time.monotonic()
+        failed = False
+        try:
+            await by_await(client, Taken())
+        except RateLimitError:
+            failed = True
+        elapsed = time.monotonic() - started
 
     assert failed == (requests == 1)
     assert len(server.requests) == requests
@@ -563,15 +559,17 @@ async def test_retry_after(
 
 @limited(6.0)
 async def test_budget_bounds_an_outage() -> None:
-    """In a total outage the attempts per call stay near one, with the default budget."""
+    """In a total outage the attempts per call stay near one."""
     calls = 120
-    async with FaultServer((send(whole(b"", "503 Busy")),)) as server:
-        async with clean_client(server.url, retry=PROMPTLY) as client:
-            attempts = []
-            for _ in range(calls):
-                with pytest.raises(InternalServerError) as caught:
-                    await by_await(client, Taken())
-                attempts.append(len(caught.value.attempts))
+    async with served((send(whole(b"", "503 Busy")),), retry=PROMPTLY) as (
+        server,
+        client,
+    ):
+        attempts: list[int] = []
+        for _ in range(calls):
+            with pytest.raises(InternalServerError) as caught:
+                await by_await(client, Taken())
+            attempts.append(len(caught.value.attempts))
 
     assert len(server.requests) == sum(attempts)
     assert attempts[0] == 3
@@ -583,9 +581,11 @@ async def test_budget_bounds_an_outage() -> None:
 async def test_attempts_tell_reason_wait_and_trace_id() -> None:
     """Each attempt is listed with its reason, status, wait and trace id."""
     busy = (send(whole(error_body("slow"), "429 x", Retry_After="0.05")),)
-    async with FaultServer(busy, (send(whole(b"")),), GOOD_ANSWER) as server:
-        async with clean_client(server.url, retry=PROMPTLY) as client:
-            answer = await client.chat.completions.create(**REQUEST)
+    async with served(busy, (send(whole(b"")),), GOOD_ANSWER, retry=PROMPTLY) as (
+        _server,
+        client,
+    ):
+        answer = await ask(client)
 
     assert [(a.number, a.outcome, a.status) for a in answer.attempts] == [
         (1, "RateLimitError", 429),
@@ -599,15 +599,12 @@ async def test_attempts_tell_reason_wait_and_trace_id() -> None:
 @limited(3.0)
 async def test_policy_of_a_call_wins() -> None:
     """A call may forbid its own repetition."""
-    async with FaultServer((send(whole(b"")),)) as server:
-        async with clean_client(server.url, retry=PROMPTLY) as client:
-            once = RetryPolicy(attempts=1)
-            with pytest.raises(EmptyResponseError):
-                await client.chat.completions.create(**REQUEST, retry=once)
-            with pytest.raises(EmptyResponseError):
-                await client.with_options(max_retries=0).chat.completions.create(
-                    **REQUEST
-                )
+    async with served((send(whole(b"")),), retry=PROMPTLY) as (server, client):
+        once = RetryPolicy(attempts=1)
+        with pytest.raises(EmptyResponseError):
+            await ask(client, retry=once)
+        with pytest.raises(EmptyResponseError):
+            await client.with_options(max_retries=0).chat.completions.create(**REQUEST)
 
     assert len(server.requests) == 2
 
@@ -625,7 +622,7 @@ async def test_every_error_is_an_api_error() -> None:
         (send(head(kind="a\x01b")), fin()),
         (send(b"\r\n\r\n\r\n"), fin()),
     ]
-    async with FaultServer(*replies) as server, clean_client(server.url) as client:
+    async with served(*replies) as (_server, client):
         for _ in replies:
             with pytest.raises(APIError):
                 await by_await(client, Taken())
@@ -635,7 +632,7 @@ async def test_every_error_is_an_api_error() -> None:
 async def test_dripping_head_and_body() -> None:
     """A healthy answer that comes a byte at a time is an answer."""
     reply = (drip(whole(b'{"choices":[{"message":{"content":"x"}}]}'), 0.001),)
-    async with FaultServer(reply) as server, clean_client(server.url) as client:
+    async with served(reply) as (_server, client):
         taken = Taken()
         await by_await(client, taken)
 
@@ -647,11 +644,10 @@ async def test_large_request_body() -> None:
     """A request of some megabytes arrives whole, and again after a retry."""
     prompt = "x" * 3_000_000
     failed = (send(whole(b"", "503 Busy")),)
-    async with FaultServer(failed, GOOD_ANSWER) as server:
-        async with clean_client(server.url, retry=PROMPTLY) as client:
-            await client.chat.completions.create(
-                model="m", messages=[{"role": "user", "content": prompt}]
-            )
+    async with served(failed, GOOD_ANSWER, retry=PROMPTLY) as (server, client):
+        await client.chat.completions.create(
+            model="m", messages=[{"role": "user", "content": prompt}]
+        )
 
     assert [len(request.body) > 3_000_000 for request in server.requests] == [True] * 2
     assert prompt.encode() in server.requests[1].body
@@ -660,13 +656,12 @@ async def test_large_request_body() -> None:
 @limited(3.0)
 async def test_server_refuses_a_large_body_early() -> None:
     """A server that closes while a large body is being sent gives a typed error."""
-    async with FaultServer(greeting=(reset(),)) as server:
-        async with clean_client(server.url) as client:
-            with pytest.raises(APIConnectionError):
-                await client.chat.completions.create(
-                    model="m",
-                    messages=[{"role": "user", "content": "x" * 8_000_000}],
-                )
+    async with served(greeting=(reset(),)) as (_server, client):
+        with pytest.raises(APIConnectionError):
+            await client.chat.completions.create(
+                model="m",
+                messages=[{"role": "user", "content": "x" * 8_000_000}],
+            )
 
 
 @limited(3.0)
@@ -674,11 +669,10 @@ async def test_the_rest_of_a_long_drain_is_skipped() -> None:
     """A server that talks on after [DONE] loses its connection, the reader nothing."""
     talk = framed(b": more\n\n" * 20_000)
     reply = (send(STREAM_HEAD + framed(FIRST + THIRD + FINISH + DONE)), send(talk * 9))
-    async with FaultServer(reply, GOOD_STREAM) as server:
-        async with clean_client(server.url) as client:
-            taken = Taken()
-            await by_chunks(client, taken)
-            again = await (await open_stream(client)).completion()
+    async with served(reply, GOOD_STREAM) as (server, client):
+        taken = Taken()
+        await by_chunks(client, taken)
+        again = await (await open_stream(client)).completion()
 
     assert taken.text == "one three"
     assert again.text == TEXT

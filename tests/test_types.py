@@ -10,6 +10,7 @@ from typing import Any, get_type_hints
 
 import msgspec
 import pytest
+from recorded import body, document
 
 from deepseek_async import types
 from deepseek_async.codec import BALANCE, CHAT, CHAT_CHUNK, FIM, MODELS
@@ -34,7 +35,6 @@ from deepseek_async.types import (
     UserMessage,
 )
 from deepseek_async.types.chat import tool_call_to_dict
-from recorded import body, document
 
 STRUCTS = [
     value
@@ -98,8 +98,7 @@ def test_an_answer_in_parts_has_sensible_views() -> None:
 def test_meta_is_beside_the_answer() -> None:
     """How the call went is reachable and no part of the answer's data."""
     answer = CHAT.decode(body("chat_plain.json"))
-    assert answer.request_id is None
-    assert answer.attempts == ()
+    assert answer.meta == ResponseMeta()
 
     meta = ResponseMeta(
         request_id="t", attempts=(Attempt(number=1, elapsed=0.5, outcome="ok"),)
@@ -156,7 +155,7 @@ def test_looking_at_extra_costs_no_dict() -> None:
 
     assert delta.extra == {}
     with pytest.raises(TypeError):
-        delta.extra["a"] = 1  # type: ignore[index]  # pyright: ignore[reportIndexIssue]
+        delta.extra["a"] = 1  # type: ignore[index]
     delta.keep_extra({})
     assert vars(delta) == {}
 

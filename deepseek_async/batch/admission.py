@@ -15,6 +15,7 @@ https://api-docs.deepseek.com/quick_start/rate_limit
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from math import inf
 from typing import Final
 
@@ -66,6 +67,8 @@ class Limit:
         self.in_flight = 0
         self.refused = 0
         self.history: deque[LimitChange] = deque(maxlen=1000)
+        #: Called when a slot has become free, in turn.
+        self.listeners: list[Callable[[], None]] = []
         self._streak = 0
         self._probe_at = 0.0
 
@@ -170,6 +173,14 @@ class Limit:
         del now
         self.in_flight -= 1
         self._streak += is_new
+
+    def freed(self) -> None:
+        """Tell those who wait for a slot, each time another one first."""
+        waiting = self.listeners
+        if len(waiting) > 1:
+            waiting.append(waiting.pop(0))
+        for listener in waiting:
+            listener()
 
     def withdrawn(self) -> None:
         """A request was given up by its sender, which says nothing about the server."""
@@ -337,7 +348,11 @@ class _Adaptive(Limit):
             level = float(stated)
         else:
             level = self.BETA * admitted
-            if stated is None and self._cut_at > -inf and level < self.MOVED * self._level:
+            if (
+                stated is None
+                and self._cut_at > -inf
+                and level < self.MOVED * self._level
+            ):
                 self._moved_at = now
         self._level = min(max(level, float(self._least)), self._level)
         self._episode = None

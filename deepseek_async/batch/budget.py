@@ -75,7 +75,9 @@ class Tariff:
         now: The wall clock, with its time zone.
     """
 
-    def __init__(self, prices: Mapping[str, Price], now: Callable[[], datetime]) -> None:
+    def __init__(
+        self, prices: Mapping[str, Price], now: Callable[[], datetime]
+    ) -> None:
         self._now = now
         self._prices = {
             (model, peak): tuple(
@@ -137,10 +139,9 @@ class Ledger:
     Args:
         budget: The ceilings.
         tariff: The prices.
-        cost: Nano-dollars spent before.
-        tokens: Tokens used before.
 
     Attributes:
+        spent_before: Nano-dollars that runs before cost.
         spent: Nano-dollars that answers cost.
         uncertain: Nano-dollars of requests that may or may not have been billed.
         reserved: Nano-dollars set aside.
@@ -148,14 +149,13 @@ class Ledger:
         unpriced: Answers of models without a known price.
     """
 
-    def __init__(
-        self, budget: Budget, tariff: Tariff, *, cost: int = 0, tokens: int = 0
-    ) -> None:
+    def __init__(self, budget: Budget, tariff: Tariff) -> None:
         self.tariff = tariff
-        self.spent = cost
+        self.spent_before = 0
+        self.spent = 0
         self.uncertain = 0
         self.reserved = 0
-        self.tokens = tokens
+        self.tokens = 0
         self.unpriced = 0
         self._tokens_reserved = 0
         self._largest_output = _GUESSED_OUTPUT
@@ -177,7 +177,8 @@ class Ledger:
 
     def exceeded_by(self, asked: Reservation) -> str | None:
         """The ceiling that a further reservation would pass, or `None`."""
-        cost = self.spent + self.uncertain + self.reserved + asked.cost
+        cost = self.spent_before + self.spent + self.uncertain
+        cost += self.reserved + asked.cost
         if self.max_cost is not None and cost > self.max_cost:
             return "cost"
         tokens = self.tokens + self._tokens_reserved + asked.tokens

@@ -17,8 +17,8 @@ import msgspec
 from ..errors import InvalidRequestError, MissingExtraError
 from .errors import SourceError
 
-FileRow: TypeAlias = tuple[str, Any]
-"""Where a row is, and the row: any JSON value, or an error in its stead."""
+FileRow: TypeAlias = tuple[str, int, Any]
+"""What counts the rows, a row's number, and the row: a JSON value or an error."""
 
 DATASET_PREFIX: Final = "hf:"
 _MAX_LINE: Final = 256 * 1024 * 1024
@@ -72,7 +72,7 @@ def dataset_rows(name: str) -> Iterator[FileRow]:
     split = split or "train"
     found = library.load_dataset(repository, split=split, streaming=True)
     for number, row in enumerate(found, 1):
-        yield f"{repository}:{split} row {number}", row
+        yield f"{repository}:{split} row", number, row
 
 
 def _library(name: str, feature: str, extra: str) -> Any:  # noqa: ANN401 - untyped
@@ -126,13 +126,12 @@ def _json_lines(path: Path, packing: str) -> Iterator[FileRow]:
         text = line.removeprefix(_BOM) if number == 1 else line
         if text.isspace():
             continue
-        where = f"{path.name} line {number}"
         row: Any
         try:
             row = decode(text)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            row = _invalid(where, error)
-        yield where, row
+            row = _invalid(f"{path.name} line {number}", error)
+        yield f"{path.name} line", number, row
 
 
 def _invalid(where: str, error: Exception) -> InvalidRequestError:
@@ -159,12 +158,12 @@ def _csv_rows(path: Path, packing: str) -> Iterator[FileRow]:
                     raise
                 message = f"{path} cannot be read after line {reader.line_num}: {error}"
                 raise SourceError(message) from error
-            where = f"{path.name} line {reader.line_num}"
+            name, number = f"{path.name} line", reader.line_num
             if None in row or None in row.values():
-                message = f"{where}: another number of columns than the header has"
-                yield where, InvalidRequestError(message)
+                what = "another number of columns than the header has"
+                yield name, number, InvalidRequestError(f"{name} {number}: {what}")
             else:
-                yield where, row
+                yield name, number, row
 
 
 def _parquet_rows(path: Path, packing: str) -> Iterator[FileRow]:
@@ -176,7 +175,7 @@ def _parquet_rows(path: Path, packing: str) -> Iterator[FileRow]:
             for part in file.iter_batches(batch_size=_ROWS_AT_ONCE):
                 for row in part.to_pylist():
                     number += 1
-                    yield f"{path.name} row {number}", row
+                    yield f"{path.name} row", number, row
     except (OSError, ValueError) as error:  # pyarrow's own errors are ValueErrors
         message = f"{path} cannot be read after row {number}: {error}"
         raise SourceError(message) from error

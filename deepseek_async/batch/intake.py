@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import zlib
-from typing import TypeAlias
+from collections.abc import Mapping
+from typing import Any, TypeAlias, cast
 
 import msgspec
 
@@ -92,7 +93,7 @@ class Intake:
                 return None
             made = chat_request({**params, "stream": None})
             if not isinstance(made, DeepSeekError):
-                return self._item(row, key, digest, made, params.get("max_tokens"))
+                return self._item(row, key, digest, made, most_output(params))
             failure = made
         except JournalMismatchError:
             raise
@@ -104,7 +105,7 @@ class Intake:
         return self._rejected(row, key, digest or "0" * 16, failure)
 
     def _item(
-        self, row: Row, key: str, digest: str, wire: WireRequest, most: object
+        self, row: Row, key: str, digest: str, wire: WireRequest, most: int | None
     ) -> Item:
         model = wire.model or ""
         if self._must_price and not self._tariff.knows(model):
@@ -118,7 +119,7 @@ class Intake:
             digest=digest,
             wire=wire,
             policy=policy,
-            max_tokens=most if isinstance(most, int) else None,
+            max_tokens=most,
         )
         if self._look_for_prefixes:
             item.prefixes = prefixes(wire.body)
@@ -128,7 +129,7 @@ class Intake:
         self, row: Row, key: str, digest: str, failure: DeepSeekError
     ) -> Rejected | None:
         if self._index is not None and self._index.status(row.index):
-            self._compare(row, digest)
+            self._is_finished(row, digest)
             self._tally.skipped += 1
             return None
         failed = BatchFailed(
@@ -140,19 +141,18 @@ class Intake:
         return zlib.crc32(key.encode("utf-8", "replace")) % self._parts == self._part
 
     def _check_key(self, key: str, row: Row) -> None:
-        name, _, number = row.where.rpartition(" ")
-        first = self._keys.add(key, int(number))
+        first = self._keys.add(key, row.number)
         if first is not None:
-            message = f"duplicate key {key!r}: {name} {first} and {row.where}"
+            message = f"duplicate key {key!r}: {row.place(first)} and {row.where}"
             raise InvalidRequestError(message, param="key")
 
     def _is_finished(self, row: Row, digest: str) -> bool:
         assert self._index is not None  # noqa: S101 - asked for with a journal only
         status = self._index.status(row.index)
-        if not status:
-            return False
+        if status != OK and (self._retry_failed or not status):
+            return False  # a failed row may have been mended meanwhile
         self._compare(row, digest)
-        return status == OK or not self._retry_failed
+        return True
 
     def _compare(self, row: Row, digest: str) -> None:
         assert self._index is not None  # noqa: S101 - asked for with a journal only
@@ -163,3 +163,12 @@ class Intake:
                 "directory, or the old input"
             )
             raise JournalMismatchError(message)
+
+
+def most_output(params: Mapping[str, Any]) -> int | None:
+    """The most output tokens a request asks for, `None` if it does not say."""
+    extra = params.get("extra_body")
+    places = [params, cast("Mapping[str, Any]", extra)] if extra else [params]
+    names = ("max_tokens", "max_completion_tokens")
+    found = [place.get(name) for place in places for name in names]
+    return max((n for n in found if isinstance(n, int)), default=None)

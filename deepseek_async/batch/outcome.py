@@ -60,7 +60,9 @@ def kind_of(error: DeepSeekError) -> Kind:
     if isinstance(error, DeadlineExceededError):
         return Kind.WITHDRAWN
     overload = (
-        InternalServerError | EmptyResponseError | APIConnectionError
+        InternalServerError
+        | EmptyResponseError
+        | APIConnectionError
         | RequestTimeoutError
     )
     return Kind.OVERLOAD if isinstance(error, overload) else Kind.ANSWERED
@@ -102,7 +104,9 @@ def wait_before_retry(
     return policy.wait(counted, error)
 
 
-def wait_after_refusal(policy: RetryPolicy, refusals: int, error: RateLimitError) -> float:
+def wait_after_refusal(
+    policy: RetryPolicy, refusals: int, error: RateLimitError
+) -> float:
     """Seconds until a refused request may go again.
 
     The limit already sees to it that fewer go; this only spreads them.

@@ -192,6 +192,4 @@ def to_result(record: Record) -> BatchResult:
             index=record.index, key=record.key, completion=completion, latency=latency
         )
     error = _decode_failure(bytes(record.body)).to_error()
-    return BatchFailed(
-        index=record.index, key=record.key, error=error, latency=latency
-    )
+    return BatchFailed(index=record.index, key=record.key, error=error, latency=latency)

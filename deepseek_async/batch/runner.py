@@ -1,103 +1,208 @@
-"""Runs the requests of a batch: workers over a shared source, results in a queue.
-
-Every worker takes the next request itself, so there are never more tasks than may be
-on the wire, and a full result queue stops the workers: the source is read no faster
-than results are taken.
-"""
+"""The batch as its user sees it: a context manager, an iterator, and a few controls."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import (
-    AsyncIterable,
-    AsyncIterator,
-    Awaitable,
-    Callable,
-    Iterable,
-    Mapping,
-)
+import asyncio
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
-from time import monotonic
+from pathlib import Path
+from time import time
 from types import TracebackType
-from typing import Any, Literal, Self, TypeAlias
+from typing import Final, Self
 
-import anyio
-import msgspec
-from anyio.abc import TaskGroup
-from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+import anyio.to_thread
 
 from ..errors import DeepSeekError, InvalidRequestError
-from ..types.chat import ChatCompletion
-from ..types.request import ChatCompletionRequest
-from .results import BatchFailed, BatchOk, BatchResult
+from .admission import Limit
+from .attempts import Attempts, Finished
+from .budget import Budget, Ledger, Tariff, dollars
+from .commit import Committer
+from .dedupe import Twins
+from .delivery import Delivery
+from .engine import Engine
+from .intake import Intake, Rejected
+from .interrupt import Interrupt
+from .journal import Journal
+from .options import Settings
+from .prefix import PrefixPlan
+from .progress import INTERVAL, Display, Progress, Pulse
+from .queueing import Fresh
+from .record import to_line
+from .report import BatchReport, Tally
+from .results import BatchResult
+from .source import BatchSource, Source
+from .stops import REQUESTED, Watch, stopped
+from .template import Reading
+from .wire import Wire
 
-Params: TypeAlias = Mapping[str, Any] | ChatCompletionRequest
-BatchRequest: TypeAlias = Params | tuple[str, Params]
-"""A request, or a pair of a key and a request."""
-
-
-Answer: TypeAlias = Callable[[Mapping[str, Any]], Awaitable[ChatCompletion]]
-"""Answers one request, given its parameters."""
+_LOOK_AHEAD: Final = 2_000
 
 
 class Batch:
     """The results of a batch, as an async context manager and iterator.
 
-    Leaving the block ends what is still under way.
+    Results come as they are there, or in input order; with a journal, once they are
+    durable. Leaving the block early gives up what is on the wire; what was answered
+    by then is still recorded.
 
     Args:
-        answer: Answers one request.
+        wire: Sends the requests.
         requests: The source.
-        concurrency: The most requests under way.
-        order: `completed` or `input`.
+        limit: How many may be on the wire.
+        settings: The options.
+
+    Attributes:
+        limit: How many may be on the wire.
     """
 
     def __init__(
-        self,
-        answer: Answer,
-        requests: Iterable[BatchRequest] | AsyncIterable[BatchRequest],
-        *,
-        concurrency: int,
-        order: Literal["completed", "input"],
+        self, wire: Wire, requests: BatchSource, limit: Limit, settings: Settings
     ) -> None:
-        self._ask = answer
-        self._source = _Source(requests)
-        self._concurrency = concurrency
-        self._order = order
-        self._group: TaskGroup | None = None
-        self._results: MemoryObjectReceiveStream[BatchResult] | None = None
-        self._held: dict[int, BatchResult] = {}
-        self._next = 0
-        # In input order a slow first request must not let the rest run ahead for ever.
-        window = math.inf if order == "completed" else 4 * concurrency
-        self._window = window
-        self._moved = anyio.Event()
+        self.limit = limit
+        self._wire = wire
+        self._requests = requests
+        self._settings = settings
+        self._tally = Tally()
+        self._pulse = Pulse()
+        self._tariff = Tariff(settings.price_table, settings.now)
+        self._ledger = Ledger(settings.budget or Budget(), self._tariff)
+        self._watch = Watch(settings.budget or Budget(), self._tally)
+        self._plan = PrefixPlan(_LOOK_AHEAD)
+        self._delivery = Delivery(in_order=settings.order == "input")
+        self._twins = Twins() if settings.dedupe else None
+        # What reading may raise is raised here, where the caller wrote it.
+        Reading(settings.request, settings.key, settings.defaults)
+        self._journal: Journal | None = None
+        self._committer: Committer | None = None
+        self._engine: Engine | None = None
+        self._source: Source | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._main: asyncio.Task[None] | None = None
+        self._interrupt: Interrupt | None = None
+        self._display: Display | None = None
+        self._started = self._ended = 0.0
+
+    def __repr__(self) -> str:
+        return f"Batch({self._tally.done} done, {self.limit!r})"
+
+    # Life
 
     async def __aenter__(self) -> Self:
-        sender, self._results = anyio.create_memory_object_stream[BatchResult](
-            self._concurrency
+        """Open the journal and begin.
+
+        Raises:
+            JournalError: It cannot be used.
+            SourceError: The input is of no known kind.
+        """
+        self._source = source = Source(self._requests)
+        intake_index = None
+        if self._settings.journal is not None:
+            self._journal = await self._open_journal(Path(self._settings.journal))
+            intake_index = self._journal.index
+            self._ledger.spent_before = intake_index.cost
+            self._ledger.tokens = intake_index.tokens
+        intake = Intake(
+            self._settings, self._wire.retry, intake_index, self._tariff, self._tally
         )
-        self._group = anyio.create_task_group()
-        await self._group.__aenter__()
-        for _ in range(self._concurrency):
-            self._group.start_soon(self._work, sender.clone())
-        sender.close()
+        loop = asyncio.get_running_loop()
+        self._started = loop.time()
+        self._engine = engine = self._make_engine()
+        fresh = Fresh(
+            source,
+            intake,
+            self._plan,
+            reject=self._rejected,
+            skip=self._delivery.skip,
+            wake=engine.wake,
+        )
+        self._main = asyncio.create_task(self._run(engine, fresh))
+        if self._settings.progress:
+            self._tasks.append(asyncio.create_task(self._show(self._settings.progress)))
+        if self._settings.signals:
+            self._interrupt = Interrupt(self._signalled)
         return self
+
+    async def _open_journal(self, directory: Path) -> Journal:
+        settings = self._settings
+        reading = Reading(settings.request, settings.key, settings.defaults)
+        job = {"endpoint": self._wire.endpoint, **reading.fingerprint()}
+        part, parts = settings.shard
+        return await anyio.to_thread.run_sync(
+            lambda: Journal(directory, job, f"{part}/{parts}")
+        )
+
+    def _make_engine(self) -> Engine:
+        attempts = Attempts(
+            send=self._wire.send,
+            limit=self.limit,
+            ledger=self._ledger,
+            tally=self._tally,
+            plan=self._plan,
+            twins=self._twins,
+            finish=self._finished,
+            stop=self._stop_for,
+        )
+        if self._journal is not None:
+            self._committer = Committer(self._journal, self._durable)
+        return Engine(
+            attempts=attempts,
+            limit=self.limit,
+            settings=self._settings,
+            ledger=self._ledger,
+            twins=self._twins,
+            timeouts=self._wire.timeouts,
+            others=self._others,
+            most=self._wire.most,
+            unread=lambda: self._delivery.unread,
+            is_ahead=self._is_ahead,
+            is_stuck=self._is_stuck,
+        )
 
     async def __aexit__(
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
         traceback: TracebackType | None,
-    ) -> bool | None:
-        if self._group is None or self._results is None:
-            return None
-        self._group.cancel_scope.cancel()
-        self._results.close()
+    ) -> None:
+        if self._engine is None or self._main is None:
+            return
+        if not self._main.done():
+            self._engine.stop("left", drain=False)
         try:
-            return await self._group.__aexit__(kind, error, traceback)
+            await _finish_despite_cancelling(self._main)
         finally:
-            await self._source.aclose()
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            if self._display is not None:
+                self._display.close()
+
+    async def _run(self, engine: Engine, fresh: Fresh) -> None:
+        """Everything from the first request to the closed journal."""
+        committing = (
+            None
+            if self._committer is None
+            else asyncio.create_task(self._committer.run())
+        )
+        try:
+            await engine.run(fresh)
+        except DeepSeekError as error:  # the journal is of another job
+            engine.last_error = error
+            engine.stop("mismatch", drain=False)
+            await engine.run(fresh)
+        finally:
+            await fresh.aclose()
+            if self._committer is not None and committing is not None:
+                self._committer.close()
+                await committing
+            if self._journal is not None:
+                self._journal.close()
+            if self._interrupt is not None:
+                self._interrupt.close()
+            self._ended = asyncio.get_running_loop().time()
+            self._delivery.close()
+
+    # Results
 
     def __aiter__(self) -> AsyncIterator[BatchResult]:
         return self
@@ -106,123 +211,241 @@ class Batch:
         """The next result.
 
         Raises:
+            BatchStoppedError: The batch ended before its input did.
+            JournalError: The journal cannot be written, or is of another job.
             Exception: Whatever the source of requests raised, after the results of
                 everything before it.
         """
-        if self._results is None:
+        if self._engine is None:
             message = "use the batch in `async with`"
             raise InvalidRequestError(message)
-        while self._next not in self._held:
-            try:
-                result = await self._results.receive()
-            except anyio.EndOfStream:
-                break
-            if self._order == "completed":
+        while True:
+            result = self._delivery.take()
+            if result is not None:
+                self._engine.wake()
                 return result
-            self._held[result.index] = result
-        else:
-            result = self._held.pop(self._next)
-            self._next += 1
-            self._moved.set()
-            self._moved = anyio.Event()
-            return result
-        if self._source.failure is not None:
+            if self._delivery.is_closed:
+                self._raise_failure(self._engine)
+                raise StopAsyncIteration
+            await self._delivery.arrival()
+
+    def _raise_failure(self, engine: Engine) -> None:
+        if engine.crash is not None:
+            raise engine.crash
+        if engine.stop_reason == "mismatch" and engine.last_error is not None:
+            raise engine.last_error
+        if self._committer is not None and self._committer.failure is not None:
+            raise self._committer.failure
+        if self._source is not None and self._source.failure is not None:
             raise self._source.failure
-        raise StopAsyncIteration
+        reason = engine.stop_reason
+        if reason is not None and reason not in REQUESTED:
+            raise stopped(reason, engine.last_error)
 
-    async def _work(self, results: MemoryObjectSendStream[BatchResult]) -> None:
-        async with results:
-            while (item := await self._source.take()) is not None:
-                index, request = item
-                while index >= self._next + self._window:
-                    await self._moved.wait()
-                result = await self._answer(index, request)
-                with suppress(anyio.BrokenResourceError):
-                    await results.send(result)
+    async def run(self) -> BatchReport:
+        """Run to the end without looking at the results; they are in the journal.
 
-    async def _answer(self, index: int, request: BatchRequest) -> BatchResult:
-        started = monotonic()
-        key = str(index)
-        failure: DeepSeekError
-        try:
-            key, params = _split(index, request)
-            completion = await self._ask(params)
-        except DeepSeekError as error:
-            failure = error
+        Returns:
+            The report.
+
+        Raises:
+            BatchStoppedError: As `__anext__`, like everything else.
+        """
+        async with self:
+            async for _ in self:
+                pass
+        return self.report
+
+    def _finished(self, finished: Finished) -> None:
+        result = finished.result
+        if result.ok:
+            self._tally.ok += 1
         else:
-            return BatchOk(
-                index=index,
-                key=key,
-                completion=completion,
-                latency=monotonic() - started,
-            )
-        return BatchFailed(
-            index=index,
-            key=key,
-            error=failure.with_traceback(None),
-            latency=monotonic() - started,
+            self._tally.failed += 1
+            self._tally.failures[type(result.error).__name__] += 1
+            reason = self._watch.judge(result.error, was_sent=finished.was_sent)
+            if reason is not None:
+                self._stop_for(reason, result.error)
+        if self._committer is None or not finished.is_durable:
+            self._delivery.put(result)
+            return
+        assert self._engine is not None  # noqa: S101 - it runs
+        self._engine.uncommitted += 1
+        line = to_line(result, finished.digest, finished.cost, time())
+        self._committer.add(line, result)
+
+    def _rejected(self, rejected: Rejected) -> None:
+        self._finished(Finished(rejected.result, rejected.digest, 0, was_sent=False))
+
+    def _durable(self, results: list[BatchResult]) -> None:
+        assert self._engine is not None  # noqa: S101 - it runs
+        self._engine.uncommitted -= len(results)
+        for result in results:
+            self._delivery.put(result)
+        if self._committer is not None and self._committer.failure is not None:
+            self._engine.stop("journal")
+        self._engine.wake()
+
+    # Control
+
+    def pause(self) -> None:
+        """Send nothing more until `resume`; what is on the wire comes in."""
+        if self._engine is not None:
+            self._engine.pause(on=True)
+
+    def resume(self) -> None:
+        """Go on after `pause`."""
+        if self._engine is not None:
+            self._engine.pause(on=False)
+
+    def set_limit(self, count: int) -> None:
+        """Change how many may be on the wire.
+
+        Raises:
+            ConfigurationError: It is not a whole number of at least 1.
+        """
+        self.limit.set(count, asyncio.get_running_loop().time())
+        if self._engine is not None:
+            self._engine.wake()
+
+    def cancel(self, key: str) -> bool:
+        """Give up one request that has begun; it ends with `CancelledItemError`.
+
+        Args:
+            key: Its key.
+
+        Returns:
+            Whether there was such a request.
+        """
+        return self._engine is not None and self._engine.cancel(key)
+
+    def stop(self, *, drain: bool = True) -> None:
+        """Send nothing more; the iteration ends with what is on the wire.
+
+        Args:
+            drain: Whether to wait for that, rather than give it up.
+        """
+        if self._engine is not None:
+            self._engine.stop("stopped", drain=drain)
+
+    def _stop_for(self, reason: str, error: DeepSeekError) -> None:
+        if self._engine is not None and self._engine.stop_reason is None:
+            self._engine.last_error = error
+            self._engine.stop(reason)
+
+    def _signalled(self, count: int) -> None:
+        if self._engine is not None:
+            self._engine.stop("interrupted", drain=count == 1)
+
+    # What the engine asks
+
+    def _others(self) -> int:
+        return max(0, self._wire.under_way() - self.limit.in_flight)
+
+    def _is_ahead(self) -> bool:
+        if self._settings.order != "input" or self._source is None:
+            return False
+        window = 4 * min(self.limit.capacity, self._wire.most)
+        return self._source.count >= self._delivery.next_index + window
+
+    def _is_stuck(self) -> bool:
+        return self._committer is not None and self._committer.is_stuck
+
+    # Figures
+
+    async def _show(self, progress: bool | Callable[[Progress], None]) -> None:  # noqa: FBT001
+        show = progress if callable(progress) else Display()
+        self._display = show if isinstance(show, Display) else None
+        while True:
+            show(self.progress)
+            await asyncio.sleep(INTERVAL)
+
+    @property
+    def progress(self) -> Progress:
+        """How far it is."""
+        tally, source = self._tally, self._source
+        now = asyncio.get_running_loop().time()
+        per_second, output = self._pulse.rates(now, tally.done, tally.output)
+        total = None
+        if source is not None and source.is_exhausted and not source.has_rows:
+            total = source.count - tally.other_shards
+        left = None if total is None else max(0, total - tally.done - tally.skipped)
+        cost = dollars(self._ledger.spent)
+        projected = None
+        if left is not None and tally.done:
+            projected = cost * (tally.done + left) / tally.done
+        return Progress(
+            done=tally.done,
+            skipped=tally.skipped,
+            total=total,
+            ok=tally.ok,
+            failed=tally.failed,
+            in_flight=self.limit.in_flight,
+            limit=self.limit.capacity,
+            refused=tally.refused,
+            per_second=per_second,
+            output_per_second=output,
+            cache_hit_ratio=tally.hit / tally.prompt if tally.prompt else 0.0,
+            cost=cost,
+            projected_cost=projected,
+            eta=left / per_second if left is not None and per_second else None,
+            elapsed=now - self._started,
+            state=self._state(),
+        )
+
+    def _state(self) -> str:
+        engine = self._engine
+        if engine is None or engine.stop_reason is not None:
+            return "draining"
+        if self.limit.in_outage:
+            return "outage"
+        return engine.waiting_for or "running"
+
+    @property
+    def report(self) -> BatchReport:
+        """The sums, final once the block is left."""
+        tally, ledger = self._tally, self._ledger
+        ended = self._ended or asyncio.get_running_loop().time()
+        seconds = max(ended - self._started, 1e-9)
+        return BatchReport(
+            read=self._source.count if self._source else 0,
+            ok=tally.ok,
+            failed=tally.failed,
+            skipped=tally.skipped,
+            deduped=tally.deduped,
+            other_shards=tally.other_shards,
+            attempts=tally.attempts,
+            retries=tally.retries,
+            refused=tally.refused,
+            prompt_tokens=tally.prompt,
+            cache_hit_tokens=tally.hit,
+            completion_tokens=tally.output,
+            reasoning_tokens=tally.reasoning,
+            cost=dollars(ledger.spent),
+            uncertain_cost=dollars(ledger.uncertain),
+            previous_cost=dollars(ledger.spent_before),
+            unpriced=ledger.unpriced,
+            seconds=seconds,
+            goodput=tally.ok / seconds,
+            failures=dict(tally.failures),
+            prefix_order=self._plan.is_active and self._settings.prefix_order,
+            stop_reason=self._engine.stop_reason if self._engine else None,
+            limits=list(self.limit.history),
         )
 
 
-class _Source:
-    """Hands out the requests one by one, with their places."""
-
-    def __init__(
-        self, requests: Iterable[BatchRequest] | AsyncIterable[BatchRequest]
-    ) -> None:
-        self._sync = iter(requests) if isinstance(requests, Iterable) else None
-        self._async = None if isinstance(requests, Iterable) else aiter(requests)
-        self._lock = anyio.Lock(fast_acquire=True)
-        self._index = 0
-        self._is_exhausted = False
-        #: What the source raised.
-        self.failure: Exception | None = None
-
-    async def take(self) -> tuple[int, BatchRequest] | None:
-        """The next request and its place, or `None` when there is none."""
-        async with self._lock:
-            if self._is_exhausted:
-                return None
-            try:
-                if self._sync is not None:
-                    request = next(self._sync)
-                else:
-                    assert self._async is not None  # noqa: S101 - one of them is set
-                    request = await anext(self._async)
-            except (StopIteration, StopAsyncIteration):
-                self._is_exhausted = True
-                return None
-            except Exception as error:  # noqa: BLE001 - the caller's own code; raised later
-                self._is_exhausted = True
-                self.failure = error
-                return None
-            index = self._index
-            self._index += 1
-            return index, request
-
-    async def aclose(self) -> None:
-        """Close an async generator that was left early."""
-        close = getattr(self._async, "aclose", None)
-        if close is not None:
-            await close()
-
-
-def _split(index: int, request: BatchRequest) -> tuple[str, dict[str, Any]]:
-    """The key and the parameters of one entry of the source."""
-    key = str(index)
-    params: Any = request
-    if isinstance(request, tuple) and len(request) == 2:  # noqa: PLR2004
-        key, params = str(request[0]), request[1]
-    if isinstance(params, ChatCompletionRequest):
-        params = {
-            name: value
-            for name, value in msgspec.structs.asdict(params).items()
-            if value is not None
-        }
-    if not isinstance(params, Mapping):
-        message = f"request {index} must be a dict or a ChatCompletionRequest"
-        raise InvalidRequestError(message, param=f"requests[{index}]")
-    if params.get("stream"):
-        message = "a batch does not stream"
-        raise InvalidRequestError(message, param="stream")
-    return key, {str(name): value for name, value in params.items()}
+async def _finish_despite_cancelling(task: asyncio.Task[None]) -> None:
+    """Wait for a task that is about to end, however impatient the caller."""
+    cancelled = None
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError as error:
+            cancelled = error
+        except Exception:  # noqa: BLE001 - raised below, once
+            break
+    if cancelled is not None:
+        with suppress(Exception):
+            task.result()
+        raise cancelled
+    task.result()

@@ -16,9 +16,7 @@ from ..errors import ConfigurationError, DeepSeekError, InvalidRequestError
 from .errors import SourceError
 from .files import FileRow, dataset_rows, is_dataset, rows
 
-BatchSource: TypeAlias = (
-    Iterable[Any] | AsyncIterable[Any] | str | os.PathLike[str]
-)
+BatchSource: TypeAlias = Iterable[Any] | AsyncIterable[Any] | str | os.PathLike[str]
 """Rows: an iterable, an async iterable, a file (`.jsonl`, `.csv`, `.parquet`, the first
 two also `.gz` or `.zst`), or `hf:NAME:SPLIT` for a Hugging Face data set."""
 
@@ -30,13 +28,24 @@ class Row(Struct):
 
     Attributes:
         index: Its number, from 0.
-        where: Its place, for people.
+        name: What counts the rows of this source, for people; empty if `index` does.
+        number: Its number there.
         value: The row, or an error in its stead.
     """
 
     index: int
-    where: str
+    name: str
+    number: int
     value: Any
+
+    @property
+    def where(self) -> str:
+        """Its place, for people."""
+        return self.place(self.number)
+
+    def place(self, number: int) -> str:
+        """The place of another row of the same source."""
+        return f"{self.name} {number}" if self.name else f"requests[{number}]"
 
 
 class Source:
@@ -89,13 +98,13 @@ class Source:
         except Exception as error:  # noqa: BLE001 - the caller's own code; raised later
             self._fail(error)
         else:
-            return self._row("", value)
+            return self._row("", self.count, value)
         return None
 
-    def _row(self, where: str, value: object) -> Row:
+    def _row(self, name: str, number: int, value: object) -> Row:
         index = self.count
         self.count += 1
-        return Row(index, where or f"request {index}", value)
+        return Row(index, name, number, value)
 
     def _fail(self, error: Exception) -> None:
         self.is_exhausted = True
@@ -109,7 +118,7 @@ class Source:
         """Wait for further rows."""
         try:
             if self._async is not None:
-                self._ahead.append(("", await anext(self._async)))
+                self._ahead.append(("", self.count, await anext(self._async)))
             elif self._file is not None:
                 await self._read_file(self._file)
         except StopAsyncIteration:

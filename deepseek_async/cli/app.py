@@ -7,11 +7,13 @@ local variables.
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, TextIO
+from typing import Annotated, TextIO, cast
 
 import typer
 
@@ -85,7 +87,7 @@ def run(argv: Sequence[str]) -> int:
         except SystemExit as stop:  # the reader of stdout is gone
             return stop.code if isinstance(stop.code, int) else ExitCode.FAILED
         except Exception as error:  # noqa: BLE001 - a traceback could show the key
-            return _failed(error)
+            return _failed(_only(error))
 
 
 def _invoke(argv: Sequence[str]) -> int:
@@ -105,20 +107,43 @@ def _interrupted() -> int:
 
 def _failed(error: Exception) -> int:
     """Tell an error in one line and return its exit code."""
+    if isinstance(error, BrokenPipeError):
+        return _reader_gone()
+    code, message = _verdict(error)
+    complain(message)
+    return code
+
+
+def _verdict(error: Exception) -> tuple[ExitCode, str]:
+    """The exit code and the line for an error."""
     if isinstance(error, CommandError):
-        complain(error.message)
-        return error.code
+        return error.code, error.message
     if isinstance(error, DeepSeekError):
-        complain(str(error))
-        return code_of(error)
+        return code_of(error), str(error)
     if isinstance(error, typer.TyperException):
-        complain(f"{error.format_message()} (see {PROGRAM} --help)")
-        return ExitCode.USAGE
+        hint = f"(see {PROGRAM} --help)"
+        return ExitCode.USAGE, f"{error.format_message()} {hint}"
     if isinstance(error, OSError):
         name = f"{error.filename}: " if error.filename else ""
-        complain(f"{name}{error.strerror or error}")
-        return ExitCode.USAGE
-    complain(f"unexpected {type(error).__name__}: {_place(error)}")
+        return ExitCode.USAGE, f"{name}{error.strerror or error}"
+    return ExitCode.FAILED, f"unexpected {type(error).__name__}: {_place(error)}"
+
+
+def _only(error: Exception) -> Exception:
+    """The failure inside a task group's exception group, if it had a single one."""
+    while isinstance(error, ExceptionGroup):
+        inner = cast("ExceptionGroup[Exception]", error).exceptions
+        if len(inner) != 1:
+            break
+        error = inner[0]
+    return error
+
+
+def _reader_gone() -> int:
+    """End quietly when nobody reads stdout any more, as in `... | head`."""
+    with suppress(OSError):
+        # What is still buffered for it must not fail once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return ExitCode.FAILED
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -56,9 +57,11 @@ def serve(
 
 async def _serve(emulator: DeepSeekEmulator) -> None:
     task = asyncio.current_task()
-    if task is not None and sys.platform != "win32":
-        # What ends a server that was not started from a terminal.
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    loop = asyncio.get_running_loop()
+    # What ends a server that was not started from a terminal; Windows and threads
+    # other than the main one do without.
+    with suppress(NotImplementedError, RuntimeError):
+        loop.add_signal_handler(signal.SIGTERM, task.cancel if task else loop.stop)
     await emulator.serve_forever(_announce)
 
 

@@ -8,7 +8,7 @@ strict mode knows, `signature` turns the parameters of a function into a type, a
 from __future__ import annotations
 
 from .docstring import Docstring, parse_docstring
-from .json_type import JSONType, encode_result, is_array, is_object
+from .json_type import JSONType, encode_result, is_array, is_object, make_schema
 from .signature import Parameters
 from .strict import strict_schema
 
@@ -19,6 +19,7 @@ __all__ = [
     "encode_result",
     "is_array",
     "is_object",
+    "make_schema",
     "parse_docstring",
     "strict_schema",
 ]

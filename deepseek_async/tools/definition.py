@@ -195,7 +195,7 @@ class LocalTool(Mapping[str, Any], Generic[P, R]):
 
 def _innermost(function: Callable[..., object]) -> Callable[..., object]:
     """The function below decorators and partial applications."""
-    target = inspect.unwrap(function)
+    target: Callable[..., object] = inspect.unwrap(function)
     while isinstance(target, partial):
         target = inspect.unwrap(target.func)
     return target

@@ -3,6 +3,10 @@
 Everything here is decoded generously: a field may be missing or null and then has
 its default, and the finish reason, roles and types are open strings.
 
+The parts of a chunk are kept out of the garbage collector's sight: they hold nothing
+but JSON values, so there is no cycle to find, and looking for one would cost as much as
+decoding them.
+
 https://api-docs.deepseek.com/api/create-chat-completion
 """
 
@@ -13,7 +17,7 @@ from typing import Any
 
 from msgspec import Struct, field
 
-from .meta import Answer, Extensible
+from .meta import EXTRA, Answer, Extensible
 from .usage import Usage
 
 
@@ -219,7 +223,7 @@ class ChatCompletion(Answer, kw_only=True, dict=True):
         return not (message.content or message.tool_calls or message.function_call)
 
 
-class FunctionCallDelta(Struct, kw_only=True):
+class FunctionCallDelta(Struct, kw_only=True, gc=False):
     """A piece of a function call.
 
     Attributes:
@@ -231,7 +235,9 @@ class FunctionCallDelta(Struct, kw_only=True):
     arguments: str | None = None
 
 
-class ToolCallDelta(Extensible, kw_only=True, dict=True, forbid_unknown_fields=True):
+class ToolCallDelta(
+    Struct, kw_only=True, gc=False, forbid_unknown_fields=True, omit_defaults=True
+):
     """A piece of a tool call.
 
     Attributes:
@@ -239,15 +245,19 @@ class ToolCallDelta(Extensible, kw_only=True, dict=True, forbid_unknown_fields=T
         id: The call's id, in the first piece only.
         type: `"function"`, in the first piece only.
         function: Its piece of name and arguments.
+        extra: Fields this library does not know.
     """
 
     index: int | None = None
     id: str | None = None
     type: str | None = None
     function: FunctionCallDelta | None = None
+    extra: dict[str, Any] | None = field(default=None, name=EXTRA)
 
 
-class Delta(Extensible, kw_only=True, dict=True, forbid_unknown_fields=True):
+class Delta(
+    Struct, kw_only=True, gc=False, forbid_unknown_fields=True, omit_defaults=True
+):
     """What one chunk adds to the message.
 
     Attributes:
@@ -257,6 +267,7 @@ class Delta(Extensible, kw_only=True, dict=True, forbid_unknown_fields=True):
         tool_calls: Pieces of tool calls.
         function_call: A piece of a legacy function call.
         title: The conversation's title, in the last chunk.
+        extra: Fields this library does not know.
     """
 
     role: str | None = None
@@ -265,9 +276,10 @@ class Delta(Extensible, kw_only=True, dict=True, forbid_unknown_fields=True):
     tool_calls: list[ToolCallDelta] | None = None
     function_call: FunctionCallDelta | None = None
     title: str | None = None
+    extra: dict[str, Any] | None = field(default=None, name=EXTRA)
 
 
-class ChunkChoice(Struct, kw_only=True):
+class ChunkChoice(Struct, kw_only=True, gc=False):
     """The choice a chunk adds to.
 
     Attributes:
@@ -283,7 +295,7 @@ class ChunkChoice(Struct, kw_only=True):
     logprobs: ChoiceLogprobs | None = None
 
 
-class ChatCompletionChunk(Extensible, kw_only=True, dict=True):
+class ChatCompletionChunk(Struct, kw_only=True, gc=False):
     """One payload of a stream.
 
     Attributes:

@@ -11,7 +11,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from .meta import Answer, Extensible
+from .meta import Answer
 from .request import RequestStruct, StreamOptions
 from .usage import Usage
 
@@ -83,7 +83,7 @@ class CompletionChoice(Struct, kw_only=True):
     logprobs: CompletionLogprobs | None = None
 
 
-class CompletionChunk(Extensible, kw_only=True, dict=True):
+class CompletionChunk(Struct, kw_only=True, gc=False):
     """One payload of a FIM stream; the same shape as a whole `Completion`."""
 
     id: str = ""

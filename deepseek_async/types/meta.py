@@ -88,6 +88,10 @@ _NO_META = ResponseMeta()
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
+EXTRA: Final = "(extra)"
+"""The name on the wire of a field that keeps unknown ones; no server uses it."""
+
+
 class Extensible(Struct, kw_only=True, dict=True):
     """A struct that keeps the fields of the wire it has no attribute for."""
 

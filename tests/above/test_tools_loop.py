@@ -16,7 +16,6 @@ from deepseek_async import (
     ChatCompletionMessage,
     ConfigurationError,
     Finished,
-    FunctionCall,
     InvalidToolCallError,
     MissingReasoningContentError,
     MissingReasoningError,
@@ -36,7 +35,7 @@ from deepseek_async import (
     find_missing_reasoning,
     tool,
 )
-from deepseek_async.testing import Answer, Call, Cut, DeepSeekEmulator
+from deepseek_async.testing import Answer, Call, Cut, DeepSeekEmulator, Fault
 
 Body = dict[str, Any]
 MODEL = "deepseek-flash"
@@ -661,7 +660,7 @@ async def test_a_broken_stream_ends_the_turn(
 ) -> None:
     """A connection lost in the second round raises what a stream raises."""
     emulator.answer = saying(calling(Call("add", {"a": 1, "b": 1})), "Two." * 50)
-    emulator.script(Cut(events=4, after=1) if "after" in Cut.__struct_fields__ else Cut(events=4))
+    emulator.script(Fault(), Cut(events=4))
 
     with pytest.raises(StreamInterruptedError):
         async with client.chat.completions.stream_tools(
@@ -670,22 +669,23 @@ async def test_a_broken_stream_ends_the_turn(
             await stream.turn()
 
 
-async def test_calls_without_ids_get_some(
+async def test_calls_with_one_id_are_kept_apart(
     client: AsyncDeepSeek, emulator: DeepSeekEmulator
 ) -> None:
-    """Missing and repeated ids do not mix the results up."""
-    from deepseek_async.tools.loop import _calls_of  # noqa: PLC0415
-    from deepseek_async.types import ChatCompletion, Choice  # noqa: PLC0415
+    """Repeated ids do not mix the results up."""
+    emulator.answer = saying(
+        calling(
+            Call("add", {"a": 1, "b": 1}, id="x"), Call("add", {"a": 2, "b": 2}, id="x")
+        ),
+        "Two and four.",
+    )
+    turn = await client.chat.completions.run_tools(
+        model=MODEL, messages=asking("Go"), tools=[add]
+    )
 
-    calls = [
-        ToolCall(id=i, function=FunctionCall(name="add", arguments="{}"))
-        for i in ("", "x", "x")
-    ]
-    message = ChatCompletionMessage(tool_calls=calls)
-    made = _calls_of(ChatCompletion(choices=[Choice(message=message)]))
-
-    assert len({call.id for call in made}) == 3
-    assert _calls_of(ChatCompletion()) == []
+    results = [m for m in turn.messages if m["role"] == "tool"]
+    assert [m["content"] for m in results] == ["2", "4"]
+    assert len({m["tool_call_id"] for m in results}) == 2
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import signal
 import struct
 import sys
 import termios
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -60,7 +60,9 @@ async def emulator() -> AsyncIterator[DeepSeekEmulator]:
 
 
 @pytest.fixture
-def api(emulator: DeepSeekEmulator, monkeypatch: pytest.MonkeyPatch) -> DeepSeekEmulator:
+def api(
+    emulator: DeepSeekEmulator, monkeypatch: pytest.MonkeyPatch
+) -> DeepSeekEmulator:
     """The emulator, found by the command through the environment."""
     monkeypatch.setenv("DEEPSEEK_API_KEY", KEY)
     monkeypatch.setenv("DEEPSEEK_BASE_URL", emulator.base_url)
@@ -189,7 +191,7 @@ def terminal() -> Opens:
     @asynccontextmanager
     async def start(
         *argv: object, env: Mapping[str, str] | None = None
-    ) -> AsyncIterator[Terminal]:
+    ) -> AsyncGenerator[Terminal, None]:
         master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 80, 0, 0))
         child = await asyncio.create_subprocess_exec(

@@ -211,7 +211,7 @@ async def test_interrupted_turn(terminal: Opens, emulator: DeepSeekEmulator) -> 
     async with terminal("chat", env=env) as screen:
         await screen.shows("> ")
         screen.type("tell me a lot\n")
-        await screen.shows("The user")
+        await screen.shows("\x1b[2mThe")
         screen.interrupt()
         await screen.shows("(interrupted)")
         await screen.shows("> ")
@@ -225,7 +225,7 @@ async def test_interrupted_turn(terminal: Opens, emulator: DeepSeekEmulator) -> 
 async def test_interrupted_answer(terminal: Opens) -> None:
     """Ctrl-C in the midst of a single answer ends the command with 130."""
     async with terminal("chat", "--emulate", "tell me a lot") as screen:
-        await screen.shows("The user")
+        await screen.shows("\x1b[2mThe")
         screen.interrupt()
         code = await screen.ends()
 

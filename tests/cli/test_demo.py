@@ -57,9 +57,9 @@ async def test_demo_fails_with_the_api(
     target = tmp_path / "out.jsonl"
     api.script(Status(status=400, stream=False))
     some = await cli("demo", "--limit", "3", "-o", target)
-    api.fault = lambda request: Status(status=402, stream=False)
+    api.fault = lambda _: Status(status=402, stream=False)
     fatal = await cli("demo", "--limit", "3", "-o", target)
-    api.fault = lambda request: Status(status=401)
+    api.fault = lambda _: Status(status=401)
     refused = await cli("demo", "--limit", "3", "-o", target)
 
     assert (some.code, fatal.code, refused.code) == (1, 4, 4)
@@ -121,14 +121,15 @@ async def test_unusual_origin_is_told(
     assert run.error
 
 
-async def test_models(cli: RunsCLI, api: DeepSeekEmulator) -> None:
+@pytest.mark.usefixtures("api")
+async def test_models(cli: RunsCLI) -> None:
     """The models are a table, or JSON as the server sent it."""
     table = await cli("models")
     data = json.loads((await cli("models", "--json")).out)
 
     assert "deepseek-v4-pro" in table.out
     assert "1,048,576" in table.out
-    assert [model["id"] for model in data["data"]][0] == "deepseek-flash"
+    assert data["data"][0]["id"] == "deepseek-flash"
 
 
 async def test_balance(cli: RunsCLI, api: DeepSeekEmulator) -> None:
@@ -208,8 +209,9 @@ async def test_version(cli: RunsCLI) -> None:
     assert (await cli("--version")).out == f"deepseek-async {__version__}\n"
 
 
+@pytest.mark.usefixtures("api")
 async def test_unexpected_error_is_one_line(
-    cli: RunsCLI, api: DeepSeekEmulator, monkeypatch: pytest.MonkeyPatch
+    cli: RunsCLI, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An error nobody foresaw is told by kind and place, its text left out."""
 
@@ -231,7 +233,7 @@ def test_missing_extra() -> None:
         from deepseek_async.cli import main
         sys.exit(main(["--help"]))
     """)
-    run = subprocess.run(
+    run = subprocess.run(  # noqa: S603 - our own command
         [sys.executable, "-c", program], capture_output=True, text=True, check=False
     )
 
@@ -241,9 +243,9 @@ def test_missing_extra() -> None:
     assert 'pip install "deepseek-async[cli]"' in run.stderr
 
 
-def test_plain_encoding(tmp_path: Path) -> None:
+def test_plain_encoding() -> None:
     """A terminal that cannot show a character gets a replacement, not an error."""
-    run = subprocess.run(
+    run = subprocess.run(  # noqa: S603 - our own command
         [*COMMAND, "chat", "--emulate", "--show-reasoning", "Zürich → 北京?"],
         capture_output=True,
         check=False,

@@ -5,12 +5,22 @@ from __future__ import annotations
 import asyncio
 import functools
 import gc
+import threading
 import warnings
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, ParamSpec, TypeAlias, TypeVar
 
-from deepseek_async import AsyncDeepSeek, ChatStream, RetryPolicy, TextDelta, Timeouts
+from deepseek_async import (
+    AsyncDeepSeek,
+    ChatCompletion,
+    ChatStream,
+    RetryPolicy,
+    TextDelta,
+    Timeouts,
+)
+
+from .wire import FaultServer, Reply, Request
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -56,8 +66,9 @@ def client_of(url: str, **options: Any) -> AsyncDeepSeek:
 
 async def within(limit: float, work: Awaitable[T]) -> T:
     """Await, but fail when it takes longer than the hard limit."""
+    clock = asyncio.timeout(limit)
     try:
-        async with asyncio.timeout(limit) as clock:
+        async with clock:
             return await work
     except TimeoutError:
         if not clock.expired():
@@ -71,7 +82,9 @@ def limited(
 ) -> Callable[[Callable[P, Awaitable[T]]], Callable[P, Coroutine[Any, Any, T]]]:
     """A hard limit for a test, after which nothing of the client may be left."""
 
-    def decorate(test: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, Any, T]]:
+    def decorate(
+        test: Callable[P, Awaitable[T]],
+    ) -> Callable[P, Coroutine[Any, Any, T]]:
         @functools.wraps(test)
         async def limited_test(*args: P.args, **kwargs: P.kwargs) -> T:
             with no_resource_warning():
@@ -87,8 +100,9 @@ def limited(
 async def no_task_left() -> None:
     """Fail unless this task is the only one; finalizers get a few steps to end."""
     others: set[asyncio.Task[Any]] = set()
+    mine = asyncio.current_task()
     for _ in range(50):
-        others = asyncio.all_tasks() - {asyncio.current_task()}  # type: ignore[arg-type]
+        others = {each for each in asyncio.all_tasks() if each is not mine}
         if not others:
             return
         await asyncio.sleep(0.002)
@@ -97,7 +111,7 @@ async def no_task_left() -> None:
 
 
 @contextmanager
-def no_resource_warning() -> Iterator[None]:
+def no_resource_warning() -> Generator[None, None, None]:
     """Fail on anything that is finalized unclosed within the block."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -154,11 +168,24 @@ async def pool_empty(client: AsyncDeepSeek) -> None:
 
 
 @asynccontextmanager
-async def clean_client(url: str, **options: Any) -> AsyncIterator[AsyncDeepSeek]:
-    """A client whose pool must be empty at the end."""
+async def clean_client(
+    at: str | FaultServer, **options: Any
+) -> AsyncGenerator[AsyncDeepSeek, None]:
+    """A client of a URL or server whose pool must be empty at the end."""
+    url = at if isinstance(at, str) else at.url
     async with client_of(url, **options) as client:
         yield client
         await pool_empty(client)
+
+
+@asynccontextmanager
+async def served(
+    *replies: Reply | Callable[[Request], Reply], **options: Any
+) -> AsyncGenerator[tuple[FaultServer, AsyncDeepSeek], None]:
+    """A server that plays these replies, and a clean client of it."""
+    server = FaultServer(*replies)
+    async with server, clean_client(server, **options) as client:
+        yield server, client
 
 
 # -- ways to take an answer ------------------------------------------------------------
@@ -177,17 +204,23 @@ class Taken:
         self.stream: ChatStream | None = None
 
 
-Mode: TypeAlias = Callable[[AsyncDeepSeek, Taken], Awaitable[None]]
+Mode: TypeAlias = Callable[[AsyncDeepSeek, Taken], Coroutine[Any, Any, None]]
 
 
 async def open_stream(client: AsyncDeepSeek, **options: Any) -> ChatStream:
     """A stream of the canary prompt."""
-    return await client.chat.completions.create(stream=True, **{**REQUEST, **options})
+    request: Any = {**REQUEST, **options}
+    return await client.chat.completions.create(stream=True, **request)
+
+
+async def ask(client: AsyncDeepSeek, **options: Any) -> ChatCompletion:
+    """The awaited answer to the canary prompt."""
+    request: Any = {**REQUEST, **options}
+    return await client.chat.completions.create(stream=None, **request)
 
 
 async def by_await(client: AsyncDeepSeek, taken: Taken) -> None:
-    answer = await client.chat.completions.create(**REQUEST)
-    taken.text = answer.text
+    taken.text = (await ask(client)).text
 
 
 async def by_chunks(client: AsyncDeepSeek, taken: Taken) -> None:
@@ -223,3 +256,35 @@ STREAM_MODES: dict[str, Mode] = {
     "completion": by_completion,
 }
 MODES: dict[str, Mode] = {"await": by_await, **STREAM_MODES}
+
+
+# -- servers for tests that have no loop of their own ----------------------------------
+
+
+@contextmanager
+def serving(
+    *replies: Reply | Callable[[Request], Reply],
+) -> Generator[FaultServer, None, None]:
+    """A fault server on a loop and a thread of its own."""
+    server = FaultServer(*replies)
+    started = threading.Event()
+    stopping: list[Callable[[], object]] = []
+
+    async def serve() -> None:
+        loop = asyncio.get_running_loop()
+        stop = asyncio.Event()
+        stopping.append(lambda: loop.call_soon_threadsafe(stop.set))
+        async with server:
+            started.set()
+            await stop.wait()
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()), name="faults")
+    thread.start()
+    try:
+        assert started.wait(5.0)
+        yield server
+    finally:
+        for stop in stopping:
+            stop()
+        thread.join(5.0)
+        assert not thread.is_alive()

@@ -6,7 +6,7 @@ import asyncio
 import random
 import socket
 import struct
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Literal
@@ -101,7 +101,7 @@ class FaultProxy:
         return f"http://127.0.0.1:{self.port}"
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[FaultProxy]:
+    async def running(self) -> AsyncGenerator[FaultProxy, None]:
         server = await asyncio.start_server(self._accept, "127.0.0.1", 0, limit=_READ)
         self.port = server.sockets[0].getsockname()[1]
         try:
@@ -128,7 +128,7 @@ class FaultProxy:
         upload = asyncio.create_task(self._upload(reader, up_writer))
         try:
             with suppress(ConnectionError):
-                await self._download(up_reader, writer, _Passage(toxics, writer))
+                await self._download(up_reader, _Passage(toxics, writer))
             if toxics.cut == "stall" and toxics.cut_at is not None:
                 await upload  # until the client leaves
             if toxics.cut == "reset" and toxics.cut_at is not None:
@@ -153,7 +153,6 @@ class FaultProxy:
     async def _download(
         self,
         upstream: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
         passage: _Passage,
     ) -> None:
         while data := await upstream.read(_READ):

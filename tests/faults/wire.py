@@ -88,7 +88,6 @@ class Connection(asyncio.Protocol):
             self._received = rest[size:]
             method, path, _ = lines[0].split(" ", 2)
             request = Request(method, path, headers, rest[:size], self.number)
-            self._server.requests.append(request)
             self.play(self._server.reply_to(request))
 
     def play(self, reply: Reply) -> None:
@@ -257,6 +256,7 @@ class FaultServer:
         self.connections: list[Connection] = []
         self.players: set[asyncio.Task[None]] = set()
         self.port = 0
+        self._heard = asyncio.Event()
 
     @property
     def url(self) -> str:
@@ -267,6 +267,9 @@ class FaultServer:
         return sum(not connection.gone.is_set() for connection in self.connections)
 
     def reply_to(self, request: Request) -> Reply:
+        """Note a request and choose its reply."""
+        self.requests.append(request)
+        self._heard.set()
         number = min(len(self.requests), len(self._replies)) - 1
         reply = self._replies[number]
         return reply(request) if callable(reply) else reply
@@ -285,7 +288,8 @@ class FaultServer:
         """Wait until that many requests have been read."""
         async with asyncio.timeout(within):
             while len(self.requests) < count:
-                await asyncio.sleep(0.001)
+                self._heard.clear()
+                await self._heard.wait()
 
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()

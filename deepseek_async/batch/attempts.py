@@ -1,0 +1,323 @@
+"""One attempt after the other: what it tells about the server, and what follows."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeAlias
+
+import msgspec
+
+from ..errors import DeepSeekError, RateLimitError
+from ..request import WireRequest
+from ..retry import RetryBudget
+from ..timeouts import deadline_error
+from ..types.chat import ChatCompletion
+from ..types.meta import Attempt
+from .admission import Limit
+from .budget import Ledger, Reservation
+from .dedupe import Twins
+from .errors import CancelledItemError
+from .item import Item
+from .outcome import (
+    Kind,
+    fatal_reason,
+    kind_of,
+    may_be_billed,
+    unfinished,
+    wait_after_refusal,
+    wait_before_retry,
+)
+from .prefix import PrefixPlan
+from .queueing import Retries
+from .report import Tally
+from .results import BatchFailed, BatchOk, BatchResult
+
+Send: TypeAlias = Callable[[WireRequest], Awaitable[ChatCompletion]]
+"""Sends a request once."""
+
+_LONGEST_OUTAGE_WAIT: Final = 2.0
+_FATAL: Final = 3
+"""Refusals of the key or the balance, one after the other, that end a batch."""
+
+
+class Finished(msgspec.Struct):
+    """A result with what the journal needs to know about it.
+
+    Attributes:
+        result: What became of the request.
+        digest: The hash of the request.
+        cost: Nano-dollars, `None` if unknown.
+        was_sent: Whether it ever reached the wire.
+        is_durable: Whether the journal is to keep it: not if the account, and not the
+            request, was at fault.
+    """
+
+    result: BatchResult
+    digest: str
+    cost: int | None = 0
+    was_sent: bool = True
+    is_durable: bool = True
+
+
+class Attempts:
+    """Makes attempts and draws the consequences.
+
+    Args:
+        send: Sends a request once.
+        limit: Learns how each attempt ended.
+        ledger: Learns what it cost.
+        tally: Counts it.
+        plan: Learns when scouts are back.
+        twins: Knows identical requests, if those are wanted.
+        finish: Takes the results.
+        stop: Called with a reason and an error when no request can succeed.
+
+    Attributes:
+        on_wire: Attempts under way.
+        live: Requests that have begun, by row.
+        retries: Requests that wait for another attempt.
+        payments: What retries are paid from.
+        answered_at: The loop time of the latest answer.
+        has_answered: Whether there was any.
+        crash: A fault of this library or of `send`, to be raised.
+    """
+
+    def __init__(  # noqa: PLR0913 - what it joins, keyword-only
+        self,
+        *,
+        send: Send,
+        limit: Limit,
+        ledger: Ledger,
+        tally: Tally,
+        plan: PrefixPlan,
+        twins: Twins | None,
+        finish: Callable[[Finished], None],
+        stop: Callable[[str, DeepSeekError], None],
+    ) -> None:
+        self.on_wire = 0
+        self.live: dict[int, Item] = {}
+        self.retries = Retries()
+        self.payments = RetryBudget(
+            ratio=0.2, reserve=100.0, per_second=10.0, ceiling=1000.0
+        )
+        self._loop = asyncio.get_running_loop()
+        self.answered_at = self._loop.time()
+        self.has_answered = False
+        self.crash: Exception | None = None
+        self._send = send
+        self._limit = limit
+        self._ledger = ledger
+        self._tally = tally
+        self._plan = plan
+        self._twins = twins
+        self._finish = finish
+        self._stop = stop
+        self._failing: set[int] = set()
+        self._fatal = 0
+
+    def begin(self, item: Item, now: float, ended: Callable[[], None]) -> None:
+        """Put an attempt on the wire.
+
+        Args:
+            item: The request.
+            now: The loop time.
+            ended: Called when the slot is free again.
+        """
+        self.live[item.index] = item
+        self.on_wire += 1
+        self._tally.attempts += 1
+        self._limit.sent(now)
+        item.task = self._loop.create_task(self._attempt(item, now, ended))
+
+    async def _attempt(
+        self, item: Item, sent_at: float, ended: Callable[[], None]
+    ) -> None:
+        try:
+            completion = await self._send(item.wire)
+        except DeepSeekError as error:
+            self._failed(item, error, sent_at)
+        except asyncio.CancelledError:
+            self._given_up(item)
+        except Exception as error:  # noqa: BLE001 - raised to the reader
+            self._given_up(item)
+            self.crash = error
+        else:
+            self._answered(item, completion, sent_at)
+        finally:
+            item.task = None
+            self.on_wire -= 1
+            ended()
+
+    def _given_up(self, item: Item) -> None:
+        """The attempt was cancelled: by name, or because everything ends."""
+        self._limit.withdrawn()
+        self._ledger.forfeit(_held(item))
+        if item.is_cancelled:
+            self.fail(item, CancelledItemError("the request was cancelled"))
+        else:
+            del self.live[item.index]
+
+    def _answered(self, item: Item, completion: ChatCompletion, sent_at: float) -> None:
+        now = self._loop.time()
+        usage = completion.usage
+        cost: int | None = 0
+        if usage is None:
+            self._ledger.forfeit(_held(item))
+        else:
+            cost = self._ledger.settle(_held(item), usage, item.wire.model or "")
+            self._tally.use(usage)
+        self.answered_at = now
+        self.has_answered = True
+        self._failing.clear()
+        self._fatal = 0
+        gave_up = unfinished(completion)
+        if gave_up is not None:
+            self._limit.failed(now)
+            self._retry_or_fail(item, gave_up, Kind.OVERLOAD, sent_at, cost)
+            return
+        self._limit.answered(now)
+        self.payments.earn()
+        if item.attempts:
+            _list_attempts(item, completion, now - sent_at)
+        self.succeed(item, completion, cost, now)
+        if item.group is not None:
+            self._plan.finished(item, now, usage.cached_tokens if usage else 0)
+
+    def succeed(
+        self, item: Item, completion: ChatCompletion, cost: int | None, now: float
+    ) -> None:
+        """End a request, and those that waited for its answer, with the answer."""
+        self.live.pop(item.index, None)
+        started = now if item.started is None else item.started
+        result = BatchOk(
+            index=item.index,
+            key=item.key,
+            completion=completion,
+            latency=now - started,
+        )
+        self._finish(Finished(result, item.digest, cost))
+        if self._twins is not None:
+            for follower in self._twins.answered(item, completion):
+                self._tally.deduped += 1
+                self.succeed(follower, completion, 0, now)
+
+    def _failed(self, item: Item, error: DeepSeekError, sent_at: float) -> None:
+        now = self._loop.time()
+        kind = kind_of(error)
+        if isinstance(error, RateLimitError):
+            self._limit.rejected(now, sent_at, error.concurrency_limit)
+            self._tally.refused += 1
+        elif kind is Kind.OVERLOAD:
+            self._limit.failed(now, is_new=item.index not in self._failing)
+            self._failing.add(item.index)
+        elif kind is Kind.WITHDRAWN:
+            self._limit.withdrawn()
+        else:
+            self._limit.answered(now)
+            self._failing.clear()
+        if may_be_billed(error):
+            self._ledger.forfeit(_held(item))
+        else:
+            self._ledger.release(_held(item))
+        reason = fatal_reason(error)
+        self._fatal = 0 if reason is None else self._fatal + 1
+        if reason is not None and self._fatal >= _FATAL:
+            self._stop(reason, error)
+        self._retry_or_fail(item, error, kind, sent_at, 0)
+
+    def _retry_or_fail(
+        self,
+        item: Item,
+        error: DeepSeekError,
+        kind: Kind,
+        sent_at: float,
+        cost: int | None,
+    ) -> None:
+        now = self._loop.time()
+        wait = self._wait_for(item, error, kind)
+        if wait is not None and item.deadline is not None:
+            if now + wait >= item.deadline:
+                limit = item.deadline - (item.started or now)
+                error, wait = deadline_error(limit), None
+        item.attempts += (
+            Attempt(
+                number=len(item.attempts) + 1,
+                elapsed=now - sent_at,
+                outcome=type(error).__name__,
+                status=getattr(error, "status", None),
+                request_id=getattr(error, "request_id", None),
+                wait=wait or 0.0,
+            ),
+        )
+        if wait is None:
+            self.fail(item, error, cost)
+            return
+        self._tally.retries += kind is not Kind.REFUSED
+        self.retries.add(item, now + wait)
+
+    def _wait_for(self, item: Item, error: DeepSeekError, kind: Kind) -> float | None:
+        if isinstance(error, RateLimitError) and item.policy.attempts > 1:
+            item.refusals += 1
+            return wait_after_refusal(item.policy, item.refusals, error)
+        item.counted += 1
+        wait = wait_before_retry(item.policy, item.counted, error)
+        if kind is Kind.OVERLOAD and self.has_answered and self._limit.in_outage:
+            # Nobody is answered: not this request's fault, so it costs it nothing.
+            item.counted -= 1
+            return min(_LONGEST_OUTAGE_WAIT, wait or _LONGEST_OUTAGE_WAIT)
+        return wait
+
+    def fail(
+        self,
+        item: Item,
+        error: DeepSeekError,
+        cost: int | None = 0,
+        *,
+        was_sent: bool = True,
+    ) -> None:
+        """End a request with an error."""
+        now = self._loop.time()
+        self.live.pop(item.index, None)
+        self._failing.discard(item.index)
+        if hasattr(error, "attempts"):
+            error.attempts = item.attempts  # of one call there is one; this has more
+        result = BatchFailed(
+            index=item.index,
+            key=item.key,
+            error=error.with_traceback(None),
+            latency=now - (now if item.started is None else item.started),
+        )
+        lasting = fatal_reason(error) is None
+        self._finish(
+            Finished(
+                result, item.digest, cost, was_sent and bool(item.attempts), lasting
+            )
+        )
+        self._plan.finished(item, now, 0)
+        if self._twins is not None:
+            for follower in self._twins.failed(item):
+                self.retries.add(follower, now)
+
+    def copy(self, item: Item, completion: ChatCompletion) -> None:
+        """End a request with the answer an identical one has got."""
+        self._tally.deduped += 1
+        self.succeed(item, completion, 0, self._loop.time())
+
+
+def _held(item: Item) -> Reservation:
+    held, item.held = item.held or Reservation(), None
+    return held
+
+
+def _list_attempts(item: Item, completion: ChatCompletion, elapsed: float) -> None:
+    meta = completion.meta
+    last = Attempt(
+        number=len(item.attempts) + 1,
+        elapsed=elapsed,
+        outcome="ok",
+        status=meta.status,
+        request_id=meta.request_id,
+    )
+    attempts = (*item.attempts, last)
+    completion.set_meta(msgspec.structs.replace(meta, attempts=attempts))

@@ -1,0 +1,298 @@
+"""Sends the requests of a batch: the loop that decides, and the attempts.
+
+One task decides what goes next; every attempt is a task of its own and holds a slot
+only while it is on the wire. What failed waits in a heap for its time and then goes
+before anything new. What is on the wire and what is answered but not yet durable
+together never exceed the limit, so that a crash repeats at most that many requests.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable
+from math import inf
+from typing import Final
+
+import msgspec
+
+from ..errors import DeepSeekError
+from ..timeouts import Timeouts
+from .admission import Limit
+from .attempts import Attempts
+from .budget import Ledger
+from .dedupe import Twins
+from .errors import CancelledItemError
+from .item import Item
+from .options import Settings
+from .queueing import Fresh
+from .rates import Pacer
+
+_AT_ONCE: Final = 128
+_LOOK: Final = 1.0
+_NEVER_ANSWERED: Final = 30.0
+_NO_PAYMENT_WAIT: Final = 0.5
+_TEMPERATURE_0: Final = re.compile(rb'"temperature":0(?:\.0)?[,}]')
+
+
+class Engine:
+    """Sends requests until there are none, or until it is told to stop.
+
+    Args:
+        attempts: Makes the attempts.
+        limit: How many may be on the wire.
+        settings: The batch's options.
+        ledger: The money.
+        twins: Knows identical requests, if those are wanted.
+        timeouts: The clocks of requests that bring none.
+        others: How many requests of the same client are not of a batch.
+        most: The most of this batch on the wire, whatever the limit says.
+        unread: How many results wait for the reader.
+        is_ahead: Whether a slow row holds back the reader in input order.
+        is_stuck: Whether the journal cannot be written now.
+
+    Attributes:
+        uncommitted: Results that are not durable yet.
+        waiting_for: Why nothing is sent though there would be something, or `None`.
+        stop_reason: Why it ended early, or `None`.
+        last_error: The error that ended it, if one did.
+    """
+
+    def __init__(  # noqa: PLR0913 - what it joins, keyword-only
+        self,
+        *,
+        attempts: Attempts,
+        limit: Limit,
+        settings: Settings,
+        ledger: Ledger,
+        twins: Twins | None,
+        timeouts: Timeouts,
+        others: Callable[[], int],
+        most: int,
+        unread: Callable[[], int],
+        is_ahead: Callable[[], bool],
+        is_stuck: Callable[[], bool],
+    ) -> None:
+        self.uncommitted = 0
+        self.waiting_for: str | None = None
+        self.stop_reason: str | None = None
+        self.last_error: DeepSeekError | None = None
+        self._attempts = attempts
+        self._limit = limit
+        self._settings = settings
+        self._ledger = ledger
+        self._twins = twins
+        self._timeouts = timeouts
+        self._others = others
+        self._most = most
+        self._unread = unread
+        self._is_ahead = is_ahead
+        self._is_stuck = is_stuck
+        self._pacer = Pacer(settings.rates) if settings.rates else None
+        self._held_back: Item | None = None
+        self._wake = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._is_paused = False
+        wall_time = settings.budget.wall_time if settings.budget else None
+        self._ends = inf if wall_time is None else self._loop.time() + wall_time
+
+    @property
+    def crash(self) -> Exception | None:
+        """A fault of this library, to be raised."""
+        return self._attempts.crash
+
+    # Control
+
+    def wake(self) -> None:
+        """Look again at what may be sent."""
+        self._wake.set()
+
+    def stop(self, reason: str, *, drain: bool = True) -> None:
+        """Send nothing new; without `drain`, give up what is on the wire too."""
+        self.stop_reason = self.stop_reason or reason
+        if not drain:
+            for item in list(self._attempts.live.values()):
+                self._give_up(item)
+        self.wake()
+
+    def pause(self, *, on: bool) -> None:
+        """Send nothing new for a while, or go on."""
+        self._is_paused = on
+        self.wake()
+
+    def cancel(self, key: str) -> bool:
+        """Give up one request; it ends with `CancelledItemError`."""
+        for item in self._attempts.live.values():
+            if item.key == key:
+                item.is_cancelled = True
+                self._give_up(item)
+                self.wake()
+                return True
+        return False
+
+    def _give_up(self, item: Item) -> None:
+        if item.task is not None:
+            # Not before it has begun: a task cancelled earlier runs no line at all.
+            self._loop.call_soon(item.task.cancel)
+
+    # The loop that decides
+
+    async def run(self, fresh: Fresh) -> None:
+        """Send until all is done or stopped, and nothing is on the wire."""
+        self._limit.listeners.append(self.wake)
+        try:
+            while True:
+                self._wake.clear()
+                pause = self._send_what_fits(fresh)
+                if self._is_over(fresh):
+                    return
+                await self._rest(pause)
+        finally:
+            self._limit.listeners.remove(self.wake)
+
+    async def _rest(self, seconds: float) -> None:
+        if seconds <= 0:
+            await asyncio.sleep(0)
+            return
+        timer = (
+            None if seconds == inf else self._loop.call_later(seconds, self._wake.set)
+        )
+        try:
+            await self._wake.wait()
+        finally:
+            if timer is not None:
+                timer.cancel()
+
+    def _is_over(self, fresh: Fresh) -> bool:
+        if self._attempts.on_wire:
+            return False
+        if self.stop_reason is not None or self._attempts.crash is not None:
+            return True
+        return fresh.is_over and not self._attempts.live
+
+    def _send_what_fits(self, fresh: Fresh) -> float:
+        """Send what may be sent; returns seconds until it is worth another look."""
+        others = self._others()
+        self._ledger.tariff.look(self._loop.time())
+        for _ in range(_AT_ONCE):
+            now = self._loop.time()
+            if now >= self._ends and self.stop_reason is None:
+                self.stop("wall_time")
+            if self.stop_reason is not None or self._attempts.crash is not None:
+                return inf
+            pause = self._closed_for(now, others)
+            if pause:
+                return min(pause, self._ends - now)
+            item = self._next(fresh, now)
+            if item is None:
+                return self._until_next(fresh, now)
+            if not self._launch(item, now):
+                return self._ends - now
+        return 0.0
+
+    def _closed_for(self, now: float, others: int) -> float:
+        """Seconds for which nothing may be sent, 0 if something may."""
+        self.waiting_for = self._obstacle()
+        if self.waiting_for is not None:
+            return _LOOK
+        if self._limit.in_outage and self._gives_up(now):
+            self.stop("stalled")
+            return inf
+        outstanding = self._attempts.on_wire + self.uncommitted
+        if outstanding >= min(self._most, self._limit.capacity):
+            self._limit.admits(now, others)  # a full house is what a limit grows by
+            return self._limit.recheck_after(now) or 0.001
+        if not self._limit.admits(now, others):
+            wait = self._limit.recheck_after(now) or 0.001
+            return min(wait, 0.05) if others else wait
+        return self._pacer.wait(now) if self._pacer else 0.0
+
+    def _obstacle(self) -> str | None:
+        if self._is_paused:
+            return "paused"
+        if self._is_stuck():
+            return "full disk"
+        if self._settings.off_peak and self._ledger.tariff.at_peak:
+            return "off-peak"
+        return None
+
+    def _gives_up(self, now: float) -> bool:
+        patience = self._settings.patience
+        if not self._attempts.has_answered:
+            patience = min(patience, _NEVER_ANSWERED)
+        return now - self._attempts.answered_at > patience
+
+    def _next(self, fresh: Fresh, now: float) -> Item | None:
+        item, self._held_back = self._held_back, None
+        item = item or self._attempts.retries.due(now)
+        if item is not None:
+            return item
+        window = 2 * min(self._most, self._limit.capacity)
+        if len(self._attempts.live) + self._unread() >= window or self._is_ahead():
+            return None
+        return fresh.take(now)
+
+    def _until_next(self, fresh: Fresh, now: float) -> float:
+        if fresh.is_looking:
+            return 0.0
+        due = min(self._attempts.retries.next_after(now), fresh.opens_after(now))
+        return min(due, self._ends - now)
+
+    def _launch(self, item: Item, now: float) -> bool:
+        """Send a request; whether another one may be tried after it."""
+        if item.is_cancelled:
+            error = CancelledItemError("the request was cancelled")
+            self._attempts.fail(item, error, was_sent=False)
+            return True
+        if item.started is None and self._is_twin(item):
+            return True
+        if item.counted and not self._attempts.payments.spend(now):
+            self._attempts.retries.add(item, now + _NO_PAYMENT_WAIT)
+            return True
+        if not self._pay(item):
+            return False
+        self._set_clocks(item, now)
+        if self._pacer is not None:
+            self._pacer.sent(now, len(item.wire.body) // 4 + (item.max_tokens or 0))
+        self._attempts.begin(item, now, self._limit.freed)
+        return True
+
+    def _set_clocks(self, item: Item, now: float) -> None:
+        timeouts = item.wire.timeouts or self._timeouts
+        if item.started is None:
+            item.started = now
+            limit = self._settings.deadline or timeouts.deadline
+            item.deadline = None if limit is None else now + limit
+        if item.deadline is not None:
+            left = max(0.001, item.deadline - now)
+            item.wire.timeouts = msgspec.structs.replace(timeouts, deadline=left)
+
+    def _pay(self, item: Item) -> bool:
+        """Set aside what the request can cost; whether the ceilings allow it."""
+        ledger = self._ledger
+        if not ledger.is_bounded:
+            return True
+        asked = ledger.reserve(item.wire.body, item.wire.model or "", item.max_tokens)
+        exceeded = ledger.exceeded_by(asked)
+        if exceeded is None:
+            ledger.set_aside(asked)
+            item.held = asked
+            return True
+        if self._attempts.on_wire:
+            # What comes back may leave enough: look again then.
+            self._held_back = self._attempts.live[item.index] = item
+        else:
+            self.stop(exceeded)
+        return False
+
+    def _is_twin(self, item: Item) -> bool:
+        if self._twins is None or not _TEMPERATURE_0.search(item.wire.body):
+            return False
+        answer = self._twins.answer_for(item)
+        if answer is not None:
+            self._attempts.copy(item, answer)
+            return True
+        if self._twins.follows(item):
+            self._attempts.live[item.index] = item
+            return True
+        return False

@@ -1,0 +1,133 @@
+"""What goes next: what failed and is due, else something new."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from collections.abc import Callable
+from math import inf
+from typing import Final
+
+from .intake import Intake, Rejected
+from .item import Item
+from .prefix import PrefixPlan
+from .source import Source
+
+_ROWS_AT_ONCE: Final = 256
+
+
+class Retries:
+    """Requests that wait for their time."""
+
+    __slots__ = ("_heap", "_serial")
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[float, int, Item]] = []
+        self._serial = 0
+
+    def __len__(self) -> int:
+        return len(self._heap)
+
+    def add(self, item: Item, at: float) -> None:
+        """Queue a request for a loop time."""
+        self._serial += 1
+        heapq.heappush(self._heap, (at, self._serial, item))
+
+    def due(self, now: float) -> Item | None:
+        """The request that is longest due, if one is."""
+        if self._heap and self._heap[0][0] <= now:
+            return heapq.heappop(self._heap)[2]
+        return None
+
+    def next_after(self, now: float) -> float:
+        """Seconds until the next one is due."""
+        return max(0.0, self._heap[0][0] - now) if self._heap else inf
+
+    def clear(self) -> list[Item]:
+        """Take all out."""
+        items = [item for _, _, item in self._heap]
+        self._heap.clear()
+        return items
+
+
+class Fresh:
+    """New requests, read from the source no further ahead than needed.
+
+    Args:
+        source: The rows.
+        intake: Makes requests of them.
+        plan: Puts them in an order that the cache likes.
+        reject: Takes rows that make no request.
+        skip: Takes the numbers of rows with nothing to do.
+        wake: Called when the source has rows again.
+    """
+
+    def __init__(  # noqa: PLR0913 - what it joins
+        self,
+        source: Source,
+        intake: Intake,
+        plan: PrefixPlan,
+        *,
+        reject: Callable[[Rejected], None],
+        skip: Callable[[int], None],
+        wake: Callable[[], None],
+    ) -> None:
+        self._source = source
+        self._intake = intake
+        self._plan = plan
+        self._reject = reject
+        self._skip = skip
+        self._wake = wake
+        self._filling: asyncio.Task[None] | None = None
+        #: Whether the last look ended early, with rows still at hand.
+        self.is_looking = False
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing new will come."""
+        return not (self._plan.size or self._source.has_rows)
+
+    def take(self, now: float) -> Item | None:
+        """The next new request, if one is at hand."""
+        self.is_looking = False
+        for _ in range(_ROWS_AT_ONCE):
+            if not self._plan.wants_rows or not self._read():
+                self._plan.sort(now, is_short_of_rows=True)
+                return self._plan.take(now)
+            self._plan.sort(now, is_short_of_rows=False)
+        self.is_looking = True
+        return self._plan.take(now)
+
+    def _read(self) -> bool:
+        """Read one row; whether there was one at hand."""
+        row = self._source.take()
+        if row is None:
+            if self._source.has_rows and self._filling is None:
+                self._filling = asyncio.create_task(self._fill())
+            return False
+        made = self._intake.take(row)
+        if isinstance(made, Item):
+            self._plan.add(made)
+        elif made is None:
+            self._skip(row.index)
+        else:
+            self._reject(made)
+        return True
+
+    async def _fill(self) -> None:
+        try:
+            await self._source.fill()
+        finally:
+            self._filling = None
+            self._wake()
+
+    def opens_after(self, now: float) -> float:
+        """Seconds until a held request may go by the clock."""
+        return self._plan.opens_after(now)
+
+    async def aclose(self) -> None:
+        """Stop reading."""
+        if self._filling is not None:
+            self._filling.cancel()
+            await asyncio.gather(self._filling, return_exceptions=True)
+        await self._source.aclose()

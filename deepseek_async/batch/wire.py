@@ -1,0 +1,82 @@
+"""What a batch needs of a client: sending once, and knowing what else is under way."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from ..call import fetch
+from ..codec import CHAT
+from ..metering import UsageMeter
+from ..request import WireRequest
+from ..retry import RetryPolicy
+from ..session import SessionManager
+from ..timeouts import Timeouts
+from ..types.chat import ChatCompletion
+from .options import PATIENT
+
+
+class Wire(Protocol):
+    """Sends requests, each once.
+
+    Attributes:
+        timeouts: The clocks of requests that bring none.
+        retry: The retry policy of requests that bring none.
+        most: The most requests it takes at once.
+        endpoint: Where it sends them, for the journal's fingerprint.
+    """
+
+    timeouts: Timeouts
+    retry: RetryPolicy
+    most: int
+    endpoint: str
+
+    async def send(self, request: WireRequest) -> ChatCompletion:
+        """Send a request once and return the answer.
+
+        Raises:
+            DeepSeekError: There was none.
+        """
+        ...
+
+    def under_way(self) -> int:
+        """Requests on the wire or waiting for it, batches' and others'."""
+        ...
+
+
+class ClientWire:
+    """The wire of a client.
+
+    Args:
+        manager: The client's session manager.
+        meter: Counts tokens and money, and refuses calls above its limit.
+    """
+
+    def __init__(self, manager: SessionManager, meter: UsageMeter) -> None:
+        self.timeouts = manager.timeouts
+        # The default policy is one for somebody who waits; a batch has time.
+        self.retry = PATIENT if manager.retry == RetryPolicy() else manager.retry
+        self.most = manager.max_connections
+        self.endpoint = manager.base_url.plain
+        self._manager = manager
+        self._meter = meter
+
+    async def send(self, request: WireRequest) -> ChatCompletion:
+        """See `Wire`."""
+        charge = self._meter.open(request.model, request.tag)
+        completion: ChatCompletion | None = None
+        try:
+            completion = await fetch(
+                self._manager, request, CHAT, is_complete=_has_choices
+            )
+        finally:
+            charge.settle(completion.usage if completion else None)
+        return completion
+
+    def under_way(self) -> int:
+        """See `Wire`."""
+        count: int = getattr(self._manager, "under_way", 0)
+        return count
+
+
+def _has_choices(answer: ChatCompletion) -> bool:
+    return bool(answer.choices)

@@ -1,0 +1,128 @@
+"""The history as an immutable value: forks and roll-backs cost nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import takewhile
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from ..history import PlainMessage, plain_message
+from ..tokens import TokenCounter, message_tokens
+from ..types.request import Message
+
+_OPENING = frozenset({"user", "latest_reminder"})
+
+
+class Exchange(Struct, frozen=True):
+    """Messages that stay or go together: a question and everything up to the next.
+
+    Attributes:
+        messages: The messages; nobody changes them.
+        tokens: How long they are, without reasoning.
+        reasoning_tokens: How long their reasoning is.
+    """
+
+    messages: tuple[PlainMessage, ...] = ()
+    tokens: int = 0
+    reasoning_tokens: int = 0
+
+    def __repr__(self) -> str:
+        return f"Exchange({len(self.messages)} messages, {self.tokens} tokens)"
+
+    @classmethod
+    def of(cls, messages: Iterable[PlainMessage], counter: TokenCounter) -> Exchange:
+        """Make an exchange of messages.
+
+        Args:
+            messages: The messages.
+            counter: Counts their tokens, once.
+        """
+        kept = tuple(messages)
+        counts = [message_tokens(message, counter) for message in kept]
+        return cls(kept, sum(one for one, _ in counts), sum(two for _, two in counts))
+
+
+class Transcript(Struct, frozen=True):
+    """A whole history.
+
+    Attributes:
+        head: The system messages at the beginning; they always stay.
+        exchanges: The rest, oldest first.
+        summary: What stands for exchanges that were dropped, after the head.
+    """
+
+    head: Exchange = Exchange()
+    exchanges: tuple[Exchange, ...] = ()
+    summary: Exchange | None = None
+
+    def __repr__(self) -> str:
+        return f"Transcript({len(self.exchanges)} exchanges)"
+
+    @classmethod
+    def of(cls, messages: Iterable[Message], counter: TokenCounter) -> Transcript:
+        """Take a list of messages apart.
+
+        Args:
+            messages: A history in any form that `create` takes.
+            counter: Counts tokens.
+
+        Raises:
+            InvalidRequestError: One is no message.
+        """
+        plain = [plain_message(message) for message in messages]
+        head = list(takewhile(lambda message: message["role"] == "system", plain))
+        grouped = _grouped(plain[len(head) :])
+        return cls(
+            Exchange.of(head, counter),
+            tuple(Exchange.of(group, counter) for group in grouped),
+        )
+
+    @property
+    def messages(self) -> list[PlainMessage]:
+        """All messages in the order of sending."""
+        parts = (self.head, *filter(None, [self.summary]), *self.exchanges)
+        return [message for part in parts for message in part.messages]
+
+    def tokens(self, *, with_reasoning: bool) -> int:
+        """How long the history is.
+
+        Args:
+            with_reasoning: Whether the server reads the reasoning too.
+        """
+        parts = (self.head, *filter(None, [self.summary]), *self.exchanges)
+        return sum(
+            part.tokens + part.reasoning_tokens * with_reasoning for part in parts
+        )
+
+    def with_last(self, exchange: Exchange, *, instead: bool = False) -> Transcript:
+        """The history with one more exchange.
+
+        Args:
+            exchange: The newest one.
+            instead: Whether it takes the place of the last one.
+        """
+        kept = self.exchanges[:-1] if instead else self.exchanges
+        return replace(self, exchanges=(*kept, exchange))
+
+    def without_oldest(self, count: int) -> Transcript:
+        """The history without its first exchanges.
+
+        Args:
+            count: How many.
+        """
+        return replace(self, exchanges=self.exchanges[count:])
+
+
+def _grouped(messages: list[PlainMessage]) -> Iterator[list[PlainMessage]]:
+    group: list[PlainMessage] = []
+    for message in messages:
+        opens = message["role"] in _OPENING
+        follows = bool(group) and group[-1]["role"] == "latest_reminder"
+        if opens and group and not follows:
+            yield group
+            group = []
+        group.append(message)
+    if group:
+        yield group

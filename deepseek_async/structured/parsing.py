@@ -1,0 +1,144 @@
+"""Ask for a typed answer, check it, and show the model its error if it has one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Generic, TypeVar
+
+from ..endpoints import ChatCompletions
+from ..errors import (
+    BY_FINISH_REASON,
+    EmptyAnswerError,
+    InvalidAnswerError,
+    InvalidRequestError,
+    RefusedAnswerError,
+    raise_for_finish_reason,
+)
+from ..types.chat import ChatCompletion
+from ..types.usage import Usage
+from .answer_format import AnswerFormat
+from .asking import ParseMode, TypedRequest, text_of
+
+T = TypeVar("T")
+
+
+class ParsedCompletion(Generic[T]):
+    """A typed answer.
+
+    Attributes:
+        parsed: The value.
+        completion: The completion it was read from.
+        usage: Token counts of that completion and of those that did not fit.
+        repairs: How often the model was asked again.
+        mode: How the answer was asked for: `json` or `tool`.
+    """
+
+    __slots__ = ("completion", "mode", "parsed", "repairs", "usage")
+
+    def __init__(
+        self,
+        parsed: T,
+        completion: ChatCompletion,
+        *,
+        usage: Usage,
+        repairs: int,
+        mode: str,
+    ) -> None:
+        self.parsed = parsed
+        self.completion = completion
+        self.usage = usage
+        self.repairs = repairs
+        self.mode = mode
+
+    def __repr__(self) -> str:
+        kind = type(self.parsed).__name__
+        return f"ParsedCompletion[{kind}]({self.mode}, {self.repairs} repairs)"
+
+
+async def parse(
+    completions: ChatCompletions,
+    params: Mapping[str, Any],
+    answer: AnswerFormat[T],
+    *,
+    mode: ParseMode = "auto",
+    max_repairs: int = 2,
+    example: T | None = None,
+) -> ParsedCompletion[T]:
+    """Answer with a value; see `client.chat.completions.parse`.
+
+    Args:
+        completions: The endpoint.
+        params: The arguments of the chat request.
+        answer: What the answer must look like.
+        mode: How to ask.
+        max_repairs: How often to ask again after an answer that is empty or unfit.
+        example: An answer for the model to imitate.
+
+    Raises:
+        InvalidAnswerError: No answer fitted.
+        UnfinishedAnswerError: An answer was cut, refused or empty.
+        DeepSeekError: As `chat.completions.create`.
+    """
+    if max_repairs < 0:
+        message = "max_repairs must be 0 or more"
+        raise InvalidRequestError(message, param="max_repairs")
+    request = TypedRequest(params, answer, mode, example)
+    usage = Usage()
+    repairs = 0
+    while True:
+        completion = await completions.answer(request.params)
+        usage += completion.usage or Usage()
+        try:
+            value = read(completion, answer, repairs)
+        except (InvalidAnswerError, EmptyAnswerError) as error:
+            if repairs >= max_repairs:
+                raise
+            problem = getattr(error, "problem", "")
+        else:
+            return ParsedCompletion(
+                value, completion, usage=usage, repairs=repairs, mode=request.mode
+            )
+        repairs += 1
+        request.correct(completion, problem)
+
+
+def read(completion: ChatCompletion, answer: AnswerFormat[T], repairs: int = 0) -> T:
+    """Read a completion as a value.
+
+    Args:
+        completion: The whole answer.
+        answer: What it must look like.
+        repairs: How often it was asked for again, for the error to tell.
+
+    Raises:
+        LengthFinishError: It was cut by `max_tokens` or the context window.
+        ContentFilterFinishError: It was cut or withheld by the filter.
+        UnfinishedAnswerError: It was cut for another reason.
+        RefusedAnswerError: It is a refusal.
+        EmptyAnswerError: There is nothing in it.
+        InvalidAnswerError: It does not fit.
+    """
+    reason = completion.finish_reason
+    if reason in BY_FINISH_REASON:
+        raise_for_finish_reason(completion)
+    if reason == "refusal" or _refusal(completion):
+        message = "the model refused to answer"
+        raise RefusedAnswerError(message, completion=completion, finish_reason=reason)
+    text = text_of(completion)
+    if not text.strip():
+        message = "the answer is empty" + (
+            ", with reasoning only" if completion.is_reasoning_only else ""
+        )
+        raise EmptyAnswerError(message, completion=completion, finish_reason=reason)
+    try:
+        return answer.read(text)
+    except ValueError as error:
+        problem = str(error)
+    raise InvalidAnswerError(
+        problem, repairs=repairs, completion=completion, finish_reason=reason
+    )
+
+
+def _refusal(completion: ChatCompletion) -> bool:
+    """Whether a message carries a refusal, a field the API does not document yet."""
+    return any(choice.message.extra.get("refusal") for choice in completion.choices)

@@ -1,0 +1,181 @@
+"""A typed answer while it grows: the part that has arrived, as plain JSON values."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
+from types import TracebackType
+from typing import Any, Final, Generic, Self, TypeVar
+
+from ..endpoints import ChatCompletions
+from ..errors import MissingExtraError, StreamClosedError
+from ..types.events import ChatEvent, TextDelta, ToolCallArgumentsDelta
+from ..types.usage import Usage
+from .answer_format import WRAPPER, AnswerFormat
+from .asking import TypedRequest
+from .parsing import ParsedCompletion, read
+
+T = TypeVar("T")
+
+_STEP: Final = 64
+"""The text is read again when it has grown by a 64th: linear work in the end."""
+
+
+class ParseStream(Generic[T]):
+    """The partial values of a typed answer, as an async iterator.
+
+    Use it in `async with`. Each value is what has arrived so far, as dicts, lists
+    and strings, the last string as far as it goes; `result()` is the checked value
+    of the type:
+
+        async with client.chat.completions.stream_parse(
+            response_type=City, model="deepseek-flash", messages=messages
+        ) as stream:
+            async for partial in stream:
+                show(partial)
+            city = (await stream.result()).parsed
+
+    Args:
+        completions: The endpoint.
+        request: What to ask.
+        answer: What the answer must look like.
+
+    Raises:
+        MissingExtraError: The library for partial JSON is not installed.
+    """
+
+    __slots__ = ("_answer", "_completions", "_parse", "_request", "_result", "_values")
+
+    def __init__(
+        self,
+        completions: ChatCompletions,
+        request: TypedRequest[T],
+        answer: AnswerFormat[T],
+    ) -> None:
+        self._parse = _partial_parser()
+        self._completions = completions
+        self._request = request
+        self._answer = answer
+        self._result: ParsedCompletion[T] | None = None
+        self._values = self._read()
+
+    def __repr__(self) -> str:
+        state = "open" if self._result is None else "complete"
+        return f"<ParseStream {state}>"
+
+    def __aiter__(self) -> AsyncIterator[Any]:  # partial JSON has no other type
+        return self
+
+    async def __anext__(self) -> Any:  # noqa: ANN401 - see above
+        """The next partial value.
+
+        Raises:
+            InvalidAnswerError: The whole answer does not fit. A stream is not
+                repaired: its reader has seen it already.
+            UnfinishedAnswerError: The answer was cut, refused or empty.
+            DeepSeekError: As `chat.completions.create`.
+        """
+        return await anext(self._values)
+
+    async def result(self) -> ParsedCompletion[T]:
+        """Read to the end.
+
+        Returns:
+            The checked value, with its completion.
+
+        Raises:
+            StreamClosedError: The stream was left before its end.
+            DeepSeekError: As iterating does.
+        """
+        async for _ in self:
+            pass
+        if self._result is None:
+            raise StreamClosedError
+        return self._result
+
+    async def aclose(self) -> None:
+        """Close the connection. Closing a finished stream does nothing."""
+        await self._values.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._values.aclose()
+
+    async def _read(self) -> AsyncGenerator[Any, None]:
+        params: Any = self._request.params  # a mapping is no checked TypedDict
+        live = await self._completions.create(stream=True, **params)
+        growing = _GrowingValue(self._parse, is_wrapped=self._answer.is_wrapped)
+        async with live, aclosing(live.events()) as events:
+            async for event in events:
+                if growing.add(_piece(event)):
+                    yield growing.value
+        completion = await live.completion()
+        self._result = ParsedCompletion(
+            read(completion, self._answer),
+            completion,
+            usage=completion.usage or Usage(),
+            repairs=0,
+            mode=self._request.mode,
+        )
+
+
+def _piece(event: ChatEvent) -> str:
+    if isinstance(event, TextDelta):
+        return event.text
+    if isinstance(event, ToolCallArgumentsDelta) and event.place == 0:
+        return event.arguments
+    return ""
+
+
+class _GrowingValue:
+    """The value that a growing text stands for."""
+
+    __slots__ = ("_is_wrapped", "_parse", "_read_at", "_text", "value")
+
+    def __init__(self, parse: Callable[[bytes], Any], *, is_wrapped: bool) -> None:
+        self._parse = parse
+        self._is_wrapped = is_wrapped
+        self._text = bytearray()
+        self._read_at = 0
+        self.value: Any = None  # partial JSON has no other type
+
+    def add(self, piece: str) -> bool:
+        """Take the next piece of text; whether the value has changed by it."""
+        self._text += piece.encode("utf-8", "surrogatepass")
+        grown = len(self._text) - self._read_at
+        if not piece or grown <= len(self._text) // _STEP:
+            return False
+        self._read_at = len(self._text)
+        start = self._text.find(b"{")
+        if start < 0:
+            return False
+        try:
+            value = self._parse(bytes(self._text[start:]))
+        except ValueError:
+            return False
+        if self._is_wrapped:
+            value = value.get(WRAPPER)
+        if value is None or value == self.value:
+            return False
+        self.value = value
+        return True
+
+
+def _partial_parser() -> Callable[[bytes], Any]:
+    try:
+        from jiter import from_json  # noqa: PLC0415 - an optional extra
+    except ImportError:
+        parser = None
+    else:
+        parser = from_json
+    if parser is None:
+        feature = "partial values"
+        raise MissingExtraError(feature, "partial-json")
+    return lambda text: parser(text, partial_mode="trailing-strings")
