@@ -230,9 +230,10 @@ class FileCache(ResponseCache):
         # file alive.
         if not self._is_prepared or not self.path.exists():
             self._prepare()
-        with closing(
-            sqlite3.connect(self.path, timeout=_BUSY_SECONDS)
-        ) as connection, connection:
+        with (
+            closing(sqlite3.connect(self.path, timeout=_BUSY_SECONDS)) as connection,
+            connection,
+        ):
             yield connection
 
     def _prepare(self) -> None:

@@ -116,8 +116,10 @@ class Call:
         )
         if response.status == 200:  # noqa: PLR2004
             return response
-        body = await response.read_error()
-        raise status_error(response.status, response.headers, body)
+        # A local variable with the body would show in a traceback what a server echoes.
+        raise status_error(
+            response.status, response.headers, await response.read_error()
+        )
 
     def _watch_opening(self, opening: Opening | None) -> None:
         self._opening = opening
@@ -235,13 +237,16 @@ async def fetch(
     while True:
         try:
             response = await call.open_once()
-            body = await response.read(call.max_body_size)
-            answer = _decode(response, body, codec, is_complete)
+            answer = _decode(
+                response, await response.read(call.max_body_size), codec, is_complete
+            )
         except APIError as error:
             failure = error
         else:
-            answer.set_meta(call.succeeded(response))
-            return answer
+            if not isinstance(answer, APIError):
+                answer.set_meta(call.succeeded(response))
+                return answer
+            failure = answer
         await call.recover(failure)
 
 
@@ -250,22 +255,20 @@ def _decode(
     body: bytes,
     codec: Codec[A],
     is_complete: Callable[[A], bool] | None,
-) -> A:
-    """Make an answer of a body, whatever its content type says."""
+) -> A | APIError:
+    """Make an answer, or an error, of a body, whatever its content type says."""
     if not body or body.isspace():
         message = "the server answered 200 with an empty body"
-        raise EmptyResponseError(
+        return EmptyResponseError(
             message, status=response.status, request_id=response.request_id
         )
     try:
         answer = codec.decode(body)
     except ValueError:
-        failure = _undecodable(response, body)
-    else:
-        if is_complete is None or is_complete(answer):
-            return answer
-        raise incomplete(response, body)
-    raise failure
+        return _undecodable(response, body)
+    if is_complete is None or is_complete(answer):
+        return answer
+    return incomplete(response, body)
 
 
 def _undecodable(response: LiveResponse, body: bytes) -> ResponseDecodeError:

@@ -6,6 +6,7 @@ methods beside `create`.
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator, Mapping
 from typing import Any, TypeVar, Unpack, overload
 
 from .endpoints import ChatCompletions
@@ -19,7 +20,7 @@ from .structured import (
     parse,
 )
 from .tools import ToolPolicy, answer_with_tools
-from .turns import Turn, TurnStream, finish
+from .turns import AnswerTurn, Turn, TurnEvent, TurnStream, finish
 
 T = TypeVar("T")
 
@@ -222,3 +223,21 @@ class Completions(ChatCompletions):
         answer: AnswerFormat[Any] = AnswerFormat(response_type)
         request = TypedRequest(params, answer, mode, example)
         return ParseStream(self, request, answer)
+
+
+def turn_answerer(
+    completions: ChatCompletions, policy: ToolPolicy | None
+) -> AnswerTurn:
+    """What a conversation needs of the client: turns answered, tools run.
+
+    Args:
+        completions: The endpoint.
+        policy: How the tool loop behaves.
+    """
+
+    def answer(
+        params: Mapping[str, Any], *, stream: bool
+    ) -> AsyncGenerator[TurnEvent, None]:
+        return answer_with_tools(completions, params, policy, stream=stream)
+
+    return answer

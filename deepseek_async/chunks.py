@@ -86,12 +86,20 @@ class PayloadReader(Generic[C]):
         Returns:
             The chunks completed by it.
         """
-        if self._is_regular:
-            if not self._tail and data.count(b"\n") == _LINES_OF_ONE:
-                chunks = self._decode_run(data)  # one event a packet: a live stream
-                if chunks is not None:
-                    return chunks
-            return self._feed_regular(self._tail + data if self._tail else data)
+        if self.done or self.failure is not None:
+            return []
+        if self.done or self.failure is not None:
+            return []
+        if not self._is_regular:
+            return self._feed_irregular(data)
+        if not self._tail and data.count(b"\n") == _LINES_OF_ONE:
+            chunks = self._decode_run(data)  # one event a packet: a live stream
+            if chunks is not None:
+                return chunks
+        return self._feed_regular(self._tail + data if self._tail else data)
+
+    def _feed_irregular(self, data: bytes) -> list[C]:
+        """Decode exactly up to the end of an event; the rest may be regular again."""
         end = data.find(b"\n\n") + 2
         if end == 1:
             return self._feed_general(data)

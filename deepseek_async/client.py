@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from types import TracebackType
 from typing import Literal, Self, Unpack
 
 from .batch import Batch, BatchOptions, BatchSource, ClientWire, Limit, Settings
-from .chat import Completions
+from .caching import ResponseCache
+from .chat import Completions, turn_answerer
+from .conversation import ContextPolicy, Conversation
 from .endpoints import FIMCompletions, Models, fetch_balance
 from .errors import ConfigurationError
 from .metering import UsageMeter
-from .params import CallOptions
+from .params import CallOptions, ChatOptions
 from .pricing import Price
 from .retry import RetryBudget, RetryPolicy
 from .session import DEFAULT_MAX_CONNECTIONS, SessionManager
 from .settings import APIKey, BaseURL, warn_about_origin
+from .sharing import SharedAnswers
 from .timeouts import Timeouts
+from .tokens import TokenCounter
+from .tools import ToolPolicy
 from .types.account import Balance
+from .types.request import Message
 
 
 class Chat:
@@ -28,8 +34,13 @@ class Chat:
 
     __slots__ = ("completions",)
 
-    def __init__(self, manager: SessionManager, meter: UsageMeter) -> None:
-        self.completions = Completions(manager, meter)
+    def __init__(
+        self,
+        manager: SessionManager,
+        meter: UsageMeter,
+        shared: SharedAnswers | None = None,
+    ) -> None:
+        self.completions = Completions(manager, meter, shared)
 
 
 class AsyncDeepSeek:
@@ -65,6 +76,9 @@ class AsyncDeepSeek:
         prices: A price table in place of `PRICES`.
         meter: A `UsageMeter` shared with other clients, in place of one made of
             `spend_limit` and `prices`.
+        cache: Answers identical requests without asking the server: `MemoryCache()`,
+            `FileCache(path)`, or a `ResponseCache` of your own. Identical requests
+            at the same time are sent once. Calls choose with `cache_control`.
 
     Attributes:
         chat: `chat.completions.create(...)`, `.parse(...)`, `.run_tools(...)`.
@@ -93,6 +107,7 @@ class AsyncDeepSeek:
         spend_limit: Decimal | float | str | None = None,
         prices: Mapping[str, Price] | None = None,
         meter: UsageMeter | None = None,
+        cache: ResponseCache | None = None,
     ) -> None:
         try:
             url = BaseURL.find(base_url)
@@ -113,14 +128,18 @@ class AsyncDeepSeek:
                 trust_env=trust_env,
                 ssl_context=ssl_context,
             ),
-            _meter(meter, spend_limit, prices),
+            meter := _meter(meter, spend_limit, prices),
+            _shared(cache, meter, url),
         )
 
-    def _use(self, manager: SessionManager, meter: UsageMeter) -> None:
+    def _use(
+        self, manager: SessionManager, meter: UsageMeter, shared: SharedAnswers | None
+    ) -> None:
         self._manager = manager
+        self._shared = shared
         self.meter = meter
-        self.chat = Chat(manager, meter)
-        self.completions = FIMCompletions(manager, meter)
+        self.chat = Chat(manager, meter, shared)
+        self.completions = FIMCompletions(manager, meter, shared)
         self.models = Models(manager)
 
     def __repr__(self) -> str:
@@ -195,9 +214,91 @@ class AsyncDeepSeek:
                 message = f"concurrency must be from 1 to max_connections ({most})"
                 raise ConfigurationError(message)
             concurrency = Limit.fixed(concurrency)
+        options = {"prices": self.meter.prices, **options}
         settings = Settings.of({"order": order, "journal": journal, **options})
         return Batch(
             ClientWire(self._manager, self.meter), requests, concurrency, settings
+        )
+
+    def conversation(
+        self,
+        *,
+        model: str,
+        system: str | Sequence[str] | None = None,
+        messages: Iterable[Message] = (),
+        context: ContextPolicy | None = None,
+        tokens: TokenCounter | None = None,
+        policy: ToolPolicy | None = None,
+        lost_reasoning: Literal["refuse", "empty"] = "refuse",
+        **options: Unpack[ChatOptions],
+    ) -> Conversation:
+        """Begin a conversation, which keeps the history that the API does not.
+
+            conversation = client.conversation(model="deepseek-flash")
+            print((await conversation.send("Hello")).text)
+
+        Args:
+            model: Such as `deepseek-flash`.
+            system: Instructions.
+            messages: A history to begin with.
+            context: Keeps it within the model's context: `DropOldest()` if not
+                given, `Summarize()`, `KeepAll()`, or one of your own.
+            tokens: Counts tokens: a `TokenizerFile`; estimated if not given.
+            policy: How `@tool` functions among `tools` are run.
+            lost_reasoning: What to do about messages without their reasoning.
+            **options: Arguments of every request; see `ChatOptions`.
+
+        Returns:
+            The conversation.
+
+        Raises:
+            InvalidRequestError: `messages` holds something else.
+        """
+        return Conversation(
+            turn_answerer(self.chat.completions, policy),
+            model=model,
+            system=system,
+            messages=messages,
+            context=context,
+            tokens=tokens,
+            lost_reasoning=lost_reasoning,
+            options=options,
+        )
+
+    def load_conversation(
+        self,
+        data: str | bytes,
+        *,
+        context: ContextPolicy | None = None,
+        tokens: TokenCounter | None = None,
+        policy: ToolPolicy | None = None,
+        lost_reasoning: Literal["refuse", "empty"] = "refuse",
+        **options: Unpack[ChatOptions],
+    ) -> Conversation:
+        """Go on with a conversation that was saved.
+
+        Args:
+            data: What `Conversation.to_json` returned.
+            context: As `conversation`.
+            tokens: As `conversation`.
+            policy: As `conversation`.
+            lost_reasoning: As `conversation`.
+            **options: Arguments of every request, over the saved ones. Tools are
+                never saved: give them again.
+
+        Returns:
+            The conversation.
+
+        Raises:
+            SavedConversationError: It is something else, or of a newer version.
+        """
+        return Conversation.from_json(
+            data,
+            turn_answerer(self.chat.completions, policy),
+            context=context,
+            tokens=tokens,
+            lost_reasoning=lost_reasoning,
+            options=options,
         )
 
     def with_options(
@@ -226,6 +327,7 @@ class AsyncDeepSeek:
                 _retry(retry, max_retries, self._manager.retry),
             ),
             self.meter,
+            self._shared,
         )
         return changed
 
@@ -301,3 +403,14 @@ def _meter(
         message = "spend_limit and prices belong to the meter: UsageMeter(...)"
         raise ConfigurationError(message)
     return meter
+
+
+def _shared(
+    cache: ResponseCache | None, meter: UsageMeter, url: BaseURL
+) -> SharedAnswers | None:
+    if cache is None:
+        return None
+    if not isinstance(cache, ResponseCache):
+        message = "cache must be a ResponseCache, such as MemoryCache()"
+        raise ConfigurationError(message)
+    return SharedAnswers(cache, meter, url.plain)

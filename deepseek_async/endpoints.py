@@ -15,6 +15,7 @@ from .request import WireRequest, chat_request, fim_request, get_request
 from .resume import Resume
 from .resuming import ResumingStream
 from .session import SessionManager
+from .sharing import CacheControl, SharedAnswers, check_control
 from .streaming import ChatStream, CompletionStream
 from .types.account import Balance, Model, ModelList
 from .types.chat import ChatCompletion
@@ -32,11 +33,17 @@ def _accept(made: WireRequest | DeepSeekError) -> WireRequest:
 class ChatCompletions:
     """`client.chat.completions`."""
 
-    __slots__ = ("_manager", "_meter")
+    __slots__ = ("_manager", "_meter", "_shared")
 
-    def __init__(self, manager: SessionManager, meter: UsageMeter) -> None:
+    def __init__(
+        self,
+        manager: SessionManager,
+        meter: UsageMeter,
+        shared: SharedAnswers | None = None,
+    ) -> None:
         self._manager = manager
         self._meter = meter
+        self._shared = shared
 
     @overload
     async def create(
@@ -79,12 +86,35 @@ class ChatCompletions:
             ClientClosedError: The client is closed.
         """
         resume = _resume(params.pop("resume", None), stream=stream)
+        control = check_control(params.pop("cache_control", None))
         made = chat_request({**params, "stream": stream})
         del params  # no frame of a traceback may show the prompt
         request = _accept(made)
-        charge = self._meter.open(request.model, request.tag)
         if not request.stream:
-            return await _fetch(self._manager, request, CHAT, charge)
+            return await self._answer(request, control)
+        if self._shared is None or control == "bypass":
+            charge = self._meter.open(request.model, request.tag)
+            return await self._open(request, charge, resume)
+        return await self._shared.stream(
+            request, control, lambda charge: self._open(request, charge, resume)
+        )
+
+    async def _answer(
+        self, request: WireRequest, control: CacheControl
+    ) -> ChatCompletion:
+        if self._shared is None or control == "bypass":
+            return await _fetch(self._manager, self._meter, request, CHAT)
+        return await self._shared.answer(
+            request,
+            control,
+            CHAT,
+            lambda: _fetch(self._manager, self._meter, request, CHAT),
+            (request.timeouts or self._manager.timeouts).deadline,
+        )
+
+    async def _open(
+        self, request: WireRequest, charge: Charge, resume: Resume | None
+    ) -> ChatStream:
         call = Call(self._manager, request)
         if resume is None:
             return ChatStream(call, await call.open(), charge)
@@ -100,11 +130,11 @@ class ChatCompletions:
         Raises:
             DeepSeekError: As `create`.
         """
-        made = chat_request({**params, "stream": None})
-        del params  # no frame of a traceback may show the prompt
-        request = _accept(made)
-        charge = self._meter.open(request.model, request.tag)
-        return await _fetch(self._manager, request, CHAT, charge)
+        given = {**params, "stream": None}
+        control = check_control(given.pop("cache_control", None))
+        made = chat_request(given)
+        del params, given  # no frame of a traceback may show the prompt
+        return await self._answer(_accept(made), control)
 
 
 def _resume(resume: object, *, stream: bool | None) -> Resume | None:
@@ -124,11 +154,17 @@ def _resume(resume: object, *, stream: bool | None) -> Resume | None:
 class FIMCompletions:
     """`client.completions`: fill in the middle."""
 
-    __slots__ = ("_manager", "_meter")
+    __slots__ = ("_manager", "_meter", "_shared")
 
-    def __init__(self, manager: SessionManager, meter: UsageMeter) -> None:
+    def __init__(
+        self,
+        manager: SessionManager,
+        meter: UsageMeter,
+        shared: SharedAnswers | None = None,
+    ) -> None:
         self._manager = manager
         self._meter = meter
+        self._shared = shared
 
     @overload
     async def create(
@@ -162,19 +198,32 @@ class FIMCompletions:
         Raises:
             DeepSeekError: As `chat.completions.create`.
         """
+        control = check_control(params.pop("cache_control", None))
         made = fim_request({**params, "stream": stream})
         del params  # no frame of a traceback may show the prompt
         request = _accept(made)
-        charge = self._meter.open(request.model, request.tag)
         if not request.stream:
-            return await _fetch(self._manager, request, FIM, charge)
+            return await self._answer(request, control)
+        charge = self._meter.open(request.model, request.tag)
         call = Call(self._manager, request)
         return CompletionStream(call, await call.open(), charge)
 
+    async def _answer(self, request: WireRequest, control: CacheControl) -> Completion:
+        if self._shared is None or control == "bypass":
+            return await _fetch(self._manager, self._meter, request, FIM)
+        return await self._shared.answer(
+            request,
+            control,
+            FIM,
+            lambda: _fetch(self._manager, self._meter, request, FIM),
+            (request.timeouts or self._manager.timeouts).deadline,
+        )
+
 
 async def _fetch(
-    manager: SessionManager, request: WireRequest, codec: Codec[A], charge: Charge
+    manager: SessionManager, meter: UsageMeter, request: WireRequest, codec: Codec[A]
 ) -> A:
+    charge = meter.open(request.model, request.tag)
     answer = await fetch(manager, request, codec, is_complete=_has_choices)
     charge.settle(answer.usage)
     answer.set_bill(charge.bill)

@@ -126,6 +126,31 @@ def _lacks_reasoning(message: Message) -> bool:
     return not isinstance(field_of(message, "reasoning_content"), str)
 
 
+def with_empty_reasoning(message: PlainMessage) -> PlainMessage:
+    """An assistant message that has its reasoning, be it an empty one.
+
+    Args:
+        message: Any message; it is returned itself if it needs nothing.
+    """
+    if not _lacks_reasoning(message):
+        return message
+    return {**message, "reasoning_content": ""}
+
+
+def answered_message(
+    message: ChatCompletionMessage, params: Mapping[str, Any]
+) -> PlainMessage:
+    """The message of an answer as it goes back to the server.
+
+    Args:
+        message: The answer's message. If it was to think and sent no reasoning, the
+            reasoning is empty, not lost.
+        params: The arguments of the request it answers.
+    """
+    plain = plain_message(message)
+    return with_empty_reasoning(plain) if is_thinking(params) else plain
+
+
 def check_reasoning(params: Mapping[str, Any]) -> None:
     """Refuse a request that thinking mode would refuse.
 

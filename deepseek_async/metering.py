@@ -133,6 +133,12 @@ class Charge:
             self._is_settled = True
             self._meter.count(self.bill, usage, self._tag)
 
+    def receipt(self) -> Charge:
+        """The same bill, for an answer that is counted already."""
+        made = Charge(self._meter, self.bill, self._tag)
+        made._is_settled = True
+        return made
+
 
 class UsageMeter:
     """Counts tokens and money, by model and by the `tag=` of each call.
@@ -286,7 +292,7 @@ class UsageMeter:
         with self._lock:
             tally = self._tally(bill.model, tag)
             if bill.is_free:
-                tally.cached += 1
+                tally.cached += usage is not None
                 return
             tally.calls += 1
             if usage is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Required, TypedDict
+from typing import Any, Literal, Required, TypedDict
 
 from .resume import Resume
 from .retry import RetryPolicy
@@ -71,6 +71,8 @@ class ChatOptions(CallOptions, total=False):
         extra_body: Further fields for the body, sent as they are.
         resume: How a stream survives the death of its connection: a `Resume`, or
             `True` for its defaults. Not at all if not given.
+        cache_control: What the call wants of the client's cache: `default`, `bypass`
+            (nothing) or `refresh` (a new answer for it).
     """
 
     thinking: Thinking | Mapping[str, Any] | None
@@ -95,6 +97,7 @@ class ChatOptions(CallOptions, total=False):
     n: int | None
     extra_body: Mapping[str, Any] | None
     resume: Resume | bool | None
+    cache_control: Literal["default", "bypass", "refresh"] | None
 
 
 class ChatCompletionParams(ChatOptions, total=False):
@@ -129,6 +132,7 @@ class CompletionParams(CallOptions, total=False):
         frequency_penalty: Deprecated, without effect.
         presence_penalty: Deprecated, without effect.
         extra_body: Further fields for the body, sent as they are.
+        cache_control: As in `ChatOptions`; streams of this endpoint are not cached.
     """
 
     model: Required[str]
@@ -144,3 +148,4 @@ class CompletionParams(CallOptions, total=False):
     frequency_penalty: float | None
     presence_penalty: float | None
     extra_body: Mapping[str, Any] | None
+    cache_control: Literal["default", "bypass", "refresh"] | None

@@ -13,14 +13,15 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Final, Literal, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias, cast
 
 import msgspec
 from msgspec import Struct
 
 from .errors import ConfigurationError, MissingExtraError
 
-Method: TypeAlias = Literal["estimate", "tokenizer"] | str
+Method: TypeAlias = str
+"""How tokens were counted: `estimate`, `tokenizer`, or a counter's own word."""
 
 # Chinese, Japanese and Korean scripts begin here.
 _WIDE: Final = re.compile("[\u2e80-\U0010ffff]+")
@@ -184,7 +185,7 @@ def _content_tokens(content: Any, counter: TokenCounter) -> int:  # noqa: ANN401
         return counter.count(content)
     if not isinstance(content, list):
         return 0
-    parts: list[dict[str, Any]] = content
+    parts = cast("list[dict[str, Any]]", content)
     return sum(
         counter.count(part.get("text", ""))
         if part.get("type") == "text"

@@ -7,10 +7,10 @@ turns does it as an async generator of events, each round closed by `RoundFinish
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
 from types import TracebackType
-from typing import Any, Literal, Self, TypeAlias
+from typing import Any, Literal, Protocol, Self, TypeAlias
 
 from msgspec import Struct
 
@@ -88,10 +88,20 @@ class RoundFinished(Struct, kw_only=True, frozen=True):
 TurnEvent: TypeAlias = ChatEvent | ToolStarted | ToolEnded | RoundFinished
 """What happens in a turn."""
 
-AnswerTurn: TypeAlias = Callable[
-    [Mapping[str, Any], bool], AsyncGenerator[TurnEvent, None]
-]
-"""Answers a turn, given the request's arguments and whether to stream it."""
+
+class AnswerTurn(Protocol):
+    """Answers turns."""
+
+    def __call__(
+        self, params: Mapping[str, Any], *, stream: bool
+    ) -> AsyncGenerator[TurnEvent, None]:
+        """Answer one turn.
+
+        Args:
+            params: The arguments of the chat request.
+            stream: Whether answers are streamed, with their events.
+        """
+        ...
 
 
 class Turn:

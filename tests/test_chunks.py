@@ -127,7 +127,7 @@ def outcome(
     chunks += reader.end()
     failure = reader.failure
     told = failure and (type(failure), str(failure), vars(failure).get("body"))
-    shown = [(msgspec.to_builtins(one), dict(one.extra)) for one in chunks]
+    shown = [msgspec.to_builtins(one) for one in chunks]
     return shown, reader.done, told, reader.comments
 
 

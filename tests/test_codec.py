@@ -333,3 +333,26 @@ def test_what_is_no_object_is_a_value_error(raw: bytes) -> None:
         CHAT.decode(raw)
 
     assert caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "match"),
+    [
+        (
+            302,
+            {"location": "https://login.example/a?b=s3cret"},
+            "https://login.example",
+        ),
+        (301, {"location": "/elsewhere"}, "a path"),
+        (307, {}, "a redirect"),
+        (503, {}, "no message"),
+    ],
+)
+def test_a_status_without_words_is_explained(
+    status: int, headers: dict[str, str], match: str
+) -> None:
+    """A redirect names its host only, and an empty body is called one."""
+    error = status_error(status, headers, b"")
+
+    assert match in error.message
+    assert "s3cret" not in str(error)

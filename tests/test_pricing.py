@@ -7,7 +7,7 @@ from decimal import Decimal
 
 import pytest
 
-from deepseek_async.pricing import PRICES, PRICES_AS_OF, Price, cost, is_peak
+from deepseek_async.pricing import PRICES, PRICES_AS_OF, Bill, Price, cost, is_peak
 from deepseek_async.types import PromptTokensDetails, Usage
 
 QUIET = datetime(2026, 11, 18, 12, 0, tzinfo=UTC)  # a Wednesday
@@ -124,3 +124,29 @@ def test_the_table_is_dated_and_fixed() -> None:
     assert date(2026, 11, 15) == PRICES_AS_OF
     with pytest.raises(TypeError):
         PRICES["deepseek-flash"] = PRICES["deepseek-v4-pro"]  # type: ignore[index]
+
+
+def test_a_bill_keeps_what_the_price_depends_on() -> None:
+    """The same tokens cost what model, hour and table of their call say."""
+    quiet = Bill(model="deepseek-flash", at=QUIET.timestamp())
+    peak = Bill(model="deepseek-flash", at=PEAK.timestamp())
+    mine = Price(cache_hit=Decimal(1), cache_miss=Decimal(2), output=Decimal(3))
+    own = Bill(model="mine", at=QUIET.timestamp(), prices={"mine": mine})
+
+    assert quiet.cost(MILLION) == Decimal("0.753")
+    assert peak.cost(MILLION) == Decimal("1.506")
+    assert own.cost(MILLION) == 6
+    assert Bill(model="unheard of", at=0).cost(MILLION) is None
+    assert Bill(model="deepseek-flash", at=0, is_free=True).cost(MILLION) == 0
+
+
+def test_an_absurd_time_is_priced_on_the_expensive_side() -> None:
+    """A time no calendar has does not make an answer cheap, or fail."""
+    assert Bill(model="deepseek-flash", at=1e18).cost(MILLION) == Decimal("1.506")
+
+
+def test_negative_counts_are_nothing() -> None:
+    """A server that counts backwards pays nobody."""
+    usage = Usage(prompt_tokens=-5, completion_tokens=-7, prompt_cache_hit_tokens=-9)
+
+    assert cost(usage, "deepseek-flash", at=QUIET) == 0

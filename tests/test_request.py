@@ -530,6 +530,21 @@ def test_a_bad_parameter_is_refused_before_anything_is_sent(
     str(error).encode()
 
 
+class Broken:
+    """An object that cannot even be looked at."""
+
+    @property
+    def role(self) -> str:
+        raise TypeError(PROMPT)
+
+
+def test_an_object_that_resists_is_refused() -> None:
+    """What cannot be read is of an unknown type, and its own words are not told."""
+    error = refused({**GOOD, "messages": [Broken()]})
+
+    assert "unknown type" in str(error)
+
+
 def test_an_unknown_parameter_comes_with_advice() -> None:
     """A typing mistake is recognised, and the way out is named."""
     error = refused({**GOOD, "temprature": 1})
@@ -585,7 +600,7 @@ def test_a_get_request_takes_options_only() -> None:
 
 def test_the_places_that_list_the_fields_agree() -> None:
     """Struct, check and keyword arguments of a request have the same fields."""
-    options = set(get_type_hints(CallOptions)) | {"extra_body"}
+    options = set(get_type_hints(CallOptions)) | {"extra_body", "resume"}
     chat = set(get_type_hints(ChatCompletionParams)) - options | {"stream"}
     fim = set(get_type_hints(CompletionParams)) - options | {"stream"}
 

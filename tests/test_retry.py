@@ -58,7 +58,7 @@ def test_lasting_statuses_are_not_retried(status: int) -> None:
         (errors.StreamClosedError(), False),
         (stream_error({"type": "server_error"}, b""), True),
         (stream_error({"type": "invalid_request_error"}, b""), False),
-        *((cls("x", limit=1), True) for cls in TIMEOUTS),
+        *((cls("x", limit=1), False) for cls in TIMEOUTS),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else value,
 )
@@ -68,9 +68,11 @@ def test_the_kind_of_error_decides(error: DeepSeekError, allowed: bool) -> None:
 
 
 @pytest.mark.parametrize("cls", TIMEOUTS)
-def test_timeouts_can_be_left_alone(cls: type[errors.APITimeoutError]) -> None:
-    """Whoever fears to be billed twice can switch repeats after a clock off."""
-    assert not RetryPolicy(timeouts=False).allows(cls("x", limit=1))
+def test_timeouts_are_repeated_on_request(cls: type[errors.APITimeoutError]) -> None:
+    """Whoever does not fear to be billed twice can have clocks repeated."""
+    assert RetryPolicy(timeouts=True).allows(cls("x", limit=1))
+    late = errors.DeadlineExceededError("x", limit=1)
+    assert not RetryPolicy(timeouts=True).allows(late)
 
 
 def test_attempts_bound_the_retries() -> None:

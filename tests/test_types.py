@@ -13,7 +13,8 @@ import pytest
 from recorded import body, document
 
 from deepseek_async import types
-from deepseek_async.codec import BALANCE, CHAT, CHAT_CHUNK, FIM, MODELS
+from deepseek_async.codec import BALANCE, CHAT, FIM, MODELS
+from deepseek_async.pricing import Bill
 from deepseek_async.types import (
     AssistantMessage,
     Attempt,
@@ -24,7 +25,6 @@ from deepseek_async.types import (
     Choice,
     Completion,
     CompletionTokensDetails,
-    Delta,
     FunctionCall,
     FunctionDefinition,
     FunctionTool,
@@ -151,13 +151,13 @@ def test_a_message_pickles_with_its_unknown_fields() -> None:
 
 def test_looking_at_extra_costs_no_dict() -> None:
     """The view of a struct without unknown fields is empty and read-only."""
-    delta = Delta()
+    message = ChatCompletionMessage()
 
-    assert delta.extra == {}
+    assert message.extra == {}
     with pytest.raises(TypeError):
-        delta.extra["a"] = 1  # type: ignore[index]
-    delta.keep_extra({})
-    assert vars(delta) == {}
+        message.extra["a"] = 1  # type: ignore[index]
+    message.keep_extra({})
+    assert vars(message) == {}
 
 
 def test_extra_is_a_copy_of_its_own() -> None:
@@ -183,8 +183,6 @@ def test_an_answer_becomes_plain_json() -> None:
     assert json.loads(answer.to_json()) == plain
     answer.keep_extra({"service_tier": "x"})
     assert answer.to_dict()["service_tier"] == "x"
-    chunk = CHAT_CHUNK.decode(b'{"choices":[{"delta":{"content":"a","z":1}}]}')
-    assert json.loads(chunk.to_json())["choices"][0]["delta"]["content"] == "a"
 
 
 def test_what_is_no_json_in_extra_is_refused() -> None:
@@ -261,3 +259,21 @@ def test_requests_do_not_show_their_content(struct: msgspec.Struct) -> None:
     """The `repr` of a part of a request names its type only."""
     assert repr(struct) == f"{type(struct).__name__}(...)"
     assert "secret" not in f"{struct} {struct!r} {[struct]}"
+
+
+def test_an_answer_knows_its_cost() -> None:
+    """The cost follows from usage, model and time, and from the bill if there is one."""
+    answer = CHAT.decode(body("chat_thinking.json"))
+    fim = FIM.decode(body("fim.json"))
+
+    assert answer.cost is not None
+    assert answer.cost > 0
+    assert fim.cost is not None
+    assert not answer.is_cached
+    answer.set_bill(Bill(model="deepseek-v4-pro", at=0, is_free=True))
+    assert answer.cost == 0
+    assert answer.is_cached
+    assert CHAT.decode(body("chat_title.json")).cost is None
+    assert answer.usage is not None
+    assert answer.usage.cost("deepseek-v4-pro") is not None
+    assert answer.usage.cost("unheard of") is None

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from decimal import ROUND_CEILING, Decimal
-from typing import Final
+from typing import Final, TypeAlias
 
 from msgspec import Struct
 
@@ -28,6 +28,10 @@ _GUESSED_OUTPUT: Final = 8192
 _BOUNDARY: Final = timedelta(minutes=15)
 _IMAGE: Final = b'"image_url"'
 _IMAGE_TOKENS: Final = 4096
+
+
+Prices: TypeAlias = tuple[int, int, int]
+"""Nano-dollars for a token: cache hit, cache miss, output."""
 
 
 class Budget(Struct, kw_only=True, frozen=True):
@@ -79,11 +83,8 @@ class Tariff:
         self, prices: Mapping[str, Price], now: Callable[[], datetime]
     ) -> None:
         self._now = now
-        self._prices = {
-            (model, peak): tuple(
-                _nano(amount * (price.peak_factor if peak else 1))
-                for amount in (price.cache_hit, price.cache_miss, price.output)
-            )
+        self._prices: dict[tuple[str, bool], Prices] = {
+            (model, peak): _prices(price, peak=peak)
             for model, price in prices.items()
             for peak in (False, True)
         }
@@ -109,6 +110,12 @@ class Tariff:
         """Whether the model is in the table."""
         return (model, False) in self._prices
 
+    def both(self, model: str) -> tuple[Prices, Prices] | None:
+        """The prices of a token off peak and at peak: hit, miss, output."""
+        if not self.knows(model):
+            return None
+        return self._prices[model, False], self._prices[model, True]
+
     def cost(self, usage: Usage, model: str) -> int | None:
         """The cost of an answer in nano-dollars, `None` for an unknown model."""
         price = self._prices.get((model, self._peak))
@@ -122,6 +129,15 @@ class Tariff:
         """The most so many tokens can cost; 0 for an unknown model."""
         price = self._prices.get((model, self._peak_soon))
         return prompt * price[1] + output * price[2] if price else 0
+
+
+def _prices(price: Price, *, peak: bool) -> Prices:
+    factor = price.peak_factor if peak else Decimal(1)
+    return (
+        _nano(price.cache_hit * factor),
+        _nano(price.cache_miss * factor),
+        _nano(price.output * factor),
+    )
 
 
 def _nano(amount: Decimal) -> int:

@@ -32,6 +32,7 @@ from ..errors import (
     RequestTimeoutError,
     ResponseDecodeError,
     ResponseTooLargeError,
+    SpendLimitError,
     UnfinishedAnswerError,
 )
 from ..retry import RetryPolicy
@@ -72,6 +73,8 @@ def fatal_reason(error: DeepSeekError) -> str | None:
     """Why no further request can succeed, or `None`."""
     if isinstance(error, AuthenticationError):
         return "authentication"
+    if isinstance(error, SpendLimitError):
+        return "spend_limit"
     return "balance" if isinstance(error, InsufficientBalanceError) else None
 
 

@@ -15,6 +15,7 @@ _JUDGED: Final = 20
 MESSAGES: Final = {
     "authentication": "the server refuses the API key",
     "balance": "the account has run out of money",
+    "spend_limit": "the client's spend limit is used up",
     "systematic": f"the first {_SAME_FAILURE} requests all failed alike",
     "cost": "a further request could exceed Budget.max_cost",
     "tokens": "a further request could exceed Budget.max_tokens",

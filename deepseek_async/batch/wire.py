@@ -6,6 +6,7 @@ from typing import Protocol
 
 from ..call import fetch
 from ..codec import CHAT
+from ..errors import DeepSeekError
 from ..metering import UsageMeter
 from ..request import WireRequest
 from ..retry import RetryPolicy
@@ -13,6 +14,7 @@ from ..session import SessionManager
 from ..timeouts import Timeouts
 from ..types.chat import ChatCompletion
 from .options import PATIENT
+from .outcome import may_be_billed
 
 
 class Wire(Protocol):
@@ -63,13 +65,15 @@ class ClientWire:
     async def send(self, request: WireRequest) -> ChatCompletion:
         """See `Wire`."""
         charge = self._meter.open(request.model, request.tag)
-        completion: ChatCompletion | None = None
         try:
             completion = await fetch(
                 self._manager, request, CHAT, is_complete=_has_choices
             )
-        finally:
-            charge.settle(completion.usage if completion else None)
+        except DeepSeekError as error:
+            if may_be_billed(error):
+                charge.settle(None)
+            raise
+        charge.settle(completion.usage)
         return completion
 
     def under_way(self) -> int:

@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, TextIO, cast
+from typing import Annotated, TextIO, TypeGuard
 
 import typer
 
@@ -131,12 +131,13 @@ def _verdict(error: Exception) -> tuple[ExitCode, str]:
 
 def _only(error: Exception) -> Exception:
     """The failure inside a task group's exception group, if it had a single one."""
-    while isinstance(error, ExceptionGroup):
-        inner = cast("ExceptionGroup[Exception]", error).exceptions
-        if len(inner) != 1:
-            break
-        error = inner[0]
+    if _is_group(error) and len(error.exceptions) == 1:
+        return _only(error.exceptions[0])
     return error
+
+
+def _is_group(error: Exception) -> TypeGuard[ExceptionGroup[Exception]]:
+    return isinstance(error, ExceptionGroup)
 
 
 def _reader_gone() -> int:

@@ -6,18 +6,31 @@ request. It never takes an exchange apart: calls and their results stay together
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
-from typing import Final, Protocol
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any, Final, Protocol, cast
 
+import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from ..errors import ConfigurationError, UnfinishedAnswerError, raise_for_finish_reason
-from ..history import PlainMessage
+from ..errors import (
+    ConfigurationError,
+    ContextBudgetError,
+    UnfinishedAnswerError,
+    raise_for_finish_reason,
+)
+from ..history import PlainMessage, is_mapping, is_thinking
 from ..tokens import Method, TokenCounter
 from ..types.chat import ChatCompletion
 from ..types.usage import Usage
 from .transcript import Exchange, Transcript
+
+CONTEXT_TOKENS: Final = 1_048_576
+"""The context of both models. https://api-docs.deepseek.com/quick_start/pricing"""
+
+_ANSWER_TOKENS: Final = 8 * 1024
+_THINKING_TOKENS: Final = 64 * 1024
+_MAX_EFFORT_TOKENS: Final = 128 * 1024
 
 _SUMMARY_HEAD: Final = "Summary of the conversation so far:\n"
 _INSTRUCTION: Final = (
@@ -63,6 +76,10 @@ class Room:
         """How tokens are counted: `estimate` or `tokenizer`."""
         return self.counter.method
 
+    def within(self, limit: int | None) -> int:
+        """The smaller of the room's limit and a policy's own, if it has one."""
+        return self.limit if limit is None else min(limit, self.limit)
+
     def tokens(self, transcript: Transcript) -> int:
         """How long a history is."""
         return transcript.tokens(with_reasoning=self.with_reasoning)
@@ -81,6 +98,40 @@ class Room:
             DeepSeekError: As `chat.completions.create`.
         """
         return await self._ask(model or self.model, messages, max_tokens)
+
+
+def history_limit(params: Mapping[str, Any], counter: TokenCounter) -> int:
+    """The tokens a history may take: the context less the tools and the answer.
+
+    https://api-docs.deepseek.com/api/create-chat-completion
+
+    Args:
+        params: The arguments of the chat request.
+        counter: Counts the tools.
+    """
+    limit = CONTEXT_TOKENS - _answer_tokens(params)
+    tools = params.get("tools") or params.get("functions")
+    if tools:
+        plain = msgspec.json.encode(list(tools), enc_hook=_opened)
+        limit -= counter.count(plain.decode())
+    return limit
+
+
+def _answer_tokens(params: Mapping[str, Any]) -> int:
+    """The tokens that an answer may take, the API's default if not said."""
+    limit: int | None = params.get("max_tokens")
+    if limit is not None:
+        return limit
+    if not is_thinking(params):
+        return _ANSWER_TOKENS
+    hard = params.get("reasoning_effort") in {"max", "ultra"}
+    return _MAX_EFFORT_TOKENS if hard else _THINKING_TOKENS
+
+
+def _opened(value: object) -> object:
+    if is_mapping(value):
+        return dict(value)
+    raise NotImplementedError
 
 
 class Fit(Struct, frozen=True, kw_only=True):
@@ -111,6 +162,9 @@ class ContextPolicy(Protocol):
         Args:
             transcript: The history, the exchange that waits for its answer last.
             room: Limit, counting, and a way to ask the model.
+
+        Raises:
+            ContextBudgetError: What must be kept is too long.
         """
         ...
 
@@ -144,7 +198,8 @@ class DropOldest(Struct, frozen=True, kw_only=True):
     async def fit(self, transcript: Transcript, room: Room) -> Fit:
         """Return the history without its oldest exchanges, if it is too long."""
         dropped = _surplus(transcript, room, self.limit, self.keep)
-        return Fit(transcript=transcript.without_oldest(dropped), dropped=dropped)
+        fit = Fit(transcript=transcript.without_oldest(dropped), dropped=dropped)
+        return _checked(fit, room, self.limit)
 
 
 class Summarize(Struct, frozen=True, kw_only=True):
@@ -177,7 +232,7 @@ class Summarize(Struct, frozen=True, kw_only=True):
         """Return the history with a summary of its oldest part, if it is too long."""
         dropped = _surplus(transcript, room, self.limit, self.keep)
         if not dropped:
-            return Fit(transcript=transcript)
+            return _checked(Fit(transcript=transcript), room, self.limit)
         kept = transcript.without_oldest(dropped)
         old = [transcript.summary] if transcript.summary else []
         replaced = [*old, *transcript.exchanges[:dropped]]
@@ -189,13 +244,14 @@ class Summarize(Struct, frozen=True, kw_only=True):
         is_good = _is_whole(completion) and summary.tokens < sum(
             one.tokens for one in replaced
         )
-        return Fit(
+        fit = Fit(
             transcript=replace(kept, summary=summary) if is_good else kept,
             dropped=dropped,
             is_summarized=is_good,
             is_summary_refused=not is_good,
             usage=completion.usage,
         )
+        return _checked(fit, room, self.limit)
 
     def _question(self, replaced: Iterable[Exchange]) -> list[PlainMessage]:
         words = max(1, self.max_tokens // 2)
@@ -218,11 +274,9 @@ def _check(limit: int | None, keep: float) -> None:
         raise ConfigurationError(message)
 
 
-def _surplus(
-    transcript: Transcript, room: Room, limit: int | None, keep: float
-) -> int:
+def _surplus(transcript: Transcript, room: Room, limit: int | None, keep: float) -> int:
     """How many exchanges must go; never the last, which waits for its answer."""
-    limit = min(limit or room.limit, room.limit)
+    limit = room.within(limit)
     tokens = room.tokens(transcript)
     if tokens <= limit:
         return 0
@@ -235,10 +289,17 @@ def _surplus(
     return dropped
 
 
+def _checked(fit: Fit, room: Room, limit: int | None) -> Fit:
+    tokens = room.tokens(fit.transcript)
+    if tokens > room.within(limit):
+        raise ContextBudgetError(tokens, room.within(limit))
+    return fit
+
+
 def _told(message: PlainMessage) -> str:
     content = message.get("content")
     if isinstance(content, list):
-        parts: list[dict[str, str]] = content
+        parts = cast("list[dict[str, str]]", content)
         content = " ".join(part.get("text", f"[{part.get('type')}]") for part in parts)
     calls: list[dict[str, dict[str, str]]] = message.get("tool_calls") or []
     made = [f"{c['function']['name']}({c['function']['arguments']})" for c in calls]

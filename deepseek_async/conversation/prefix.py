@@ -9,14 +9,12 @@ https://api-docs.deepseek.com/guides/kv_cache
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Final, Literal
+from typing import Any, Literal, cast
 
 from msgspec import Struct
 
-from ..history import PlainMessage, plain_message
+from ..history import PlainMessage, is_mapping, plain_message
 from ..types.request import Message
-
-_WHOLE: Final = ("model", "user_id", "tools", "functions")
 
 
 class PrefixDrift(Struct, frozen=True, kw_only=True):
@@ -26,8 +24,7 @@ class PrefixDrift(Struct, frozen=True, kw_only=True):
         part: `model`, `user_id` (which both have caches of their own), `tools`,
             `functions` or `message`.
         index: Which message, counted from 0.
-        field: What differs in it: `role`, `content`, ... or `missing` when the
-            earlier request had more messages and other ones followed.
+        field: What differs in it: `role`, `content`, ...
     """
 
     part: Literal["model", "user_id", "tools", "functions", "message"]
@@ -63,9 +60,10 @@ def find_prefix_drift(
 
 
 def _comparable(value: Any) -> Any:  # noqa: ANN401 - any argument
-    if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
+    if not isinstance(value, list | tuple):
         return value or None
-    return [dict(one) if isinstance(one, Mapping) else one for one in value] or None
+    listed = cast("list[object]", value)
+    return [dict(one) if is_mapping(one) else one for one in listed] or None
 
 
 def _message_drift(
@@ -80,7 +78,9 @@ def _message_drift(
 
 
 def _plain(message: Message) -> PlainMessage:
-    return message if type(message) is dict else plain_message(message)
+    if type(message) is dict:
+        return cast("PlainMessage", message)
+    return plain_message(message)
 
 
 def _difference(old: PlainMessage, new: PlainMessage) -> str | None:

@@ -12,7 +12,13 @@ from ..errors import (
     ToolDefinitionError,
     ToolRoundsExceededError,
 )
-from ..history import PlainMessage, check_reasoning, field_of, plain_message
+from ..history import (
+    PlainMessage,
+    answered_message,
+    check_reasoning,
+    field_of,
+    plain_message,
+)
 from ..turns import RoundAnswer, RoundFinished, ToolEnded, TurnEvent
 from ..types.chat import ChatCompletion, ToolCall
 from ..types.request import Message
@@ -125,7 +131,7 @@ class _Loop:
         results: list[ToolEnded],
         pending: tuple[ToolCall, ...],
     ) -> RoundFinished:
-        added = _history_of(completion, results)
+        added = _history_of(completion, results, self._params)
         self._messages += added
         self._count_repairs(results)
         self.is_over = bool(pending) or not results
@@ -189,12 +195,12 @@ def _calls_of(completion: ChatCompletion) -> list[ToolCall]:
 
 
 def _history_of(
-    completion: ChatCompletion, results: list[ToolEnded]
+    completion: ChatCompletion, results: list[ToolEnded], params: Mapping[str, Any]
 ) -> list[PlainMessage]:
     if not completion.choices:
         return []
     content = {result.tool_call.id: result.content for result in results}
-    added = [plain_message(completion.choices[0].message)]
+    added = [answered_message(completion.choices[0].message, params)]
     added += [
         plain_message(
             {"role": "tool", "tool_call_id": call.id, "content": content[call.id]}

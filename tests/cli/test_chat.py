@@ -242,3 +242,38 @@ async def test_queued_is_told(terminal: Opens, emulator: DeepSeekEmulator) -> No
         await screen.shows("queued for 1 s")
 
         assert await screen.ends() == 0
+
+
+async def test_unfinished_turn_is_kept(
+    terminal: Opens, emulator: DeepSeekEmulator
+) -> None:
+    """A cut answer is told as such and stays in the conversation; /exit leaves."""
+    emulator.answer = lambda _: "So it is."
+    emulator.script(Finish(reason="length"))
+    env = {"DEEPSEEK_API_KEY": KEY, "DEEPSEEK_BASE_URL": emulator.base_url}
+    async with terminal("chat", "-s", "Be brief.", env=env) as screen:
+        await screen.shows("> ")
+        screen.type("first\n")
+        await screen.shows("'length'")
+        await screen.shows("> ")
+        screen.type("second\n")
+        await screen.shows("So it is.")
+        await screen.shows("> ")
+        screen.type("/exit\n")
+        code = await screen.ends()
+    roles = [message["role"] for message in emulator.requests[-1].body["messages"]]
+
+    assert code == 0
+    assert roles == ["system", "user", "assistant", "user"]
+
+
+async def test_stdin_is_bounded(
+    cli: RunsCLI, api: DeepSeekEmulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More than the limit of standard input is refused, not read on."""
+    monkeypatch.setattr("deepseek_async.cli.chat.MAX_STDIN", 2**20)
+    run = await cli("chat", stdin=b"x" * (2**20 + 1))
+
+    assert run.code == 2
+    assert "larger than 1 MiB" in run.error
+    assert not api.requests

@@ -207,16 +207,19 @@ class Taken:
 Mode: TypeAlias = Callable[[AsyncDeepSeek, Taken], Coroutine[Any, Any, None]]
 
 
+def _request(options: dict[str, Any]) -> Any:
+    """The parameters; in no local, so that a traceback shows the library's only."""
+    return {**REQUEST, **options}
+
+
 async def open_stream(client: AsyncDeepSeek, **options: Any) -> ChatStream:
     """A stream of the canary prompt."""
-    request: Any = {**REQUEST, **options}
-    return await client.chat.completions.create(stream=True, **request)
+    return await client.chat.completions.create(stream=True, **_request(options))
 
 
 async def ask(client: AsyncDeepSeek, **options: Any) -> ChatCompletion:
     """The awaited answer to the canary prompt."""
-    request: Any = {**REQUEST, **options}
-    return await client.chat.completions.create(stream=None, **request)
+    return await client.chat.completions.create(stream=None, **_request(options))
 
 
 async def by_await(client: AsyncDeepSeek, taken: Taken) -> None:

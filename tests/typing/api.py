@@ -121,20 +121,14 @@ async def ways_to_read(stream: ChatStream, fim: CompletionStream) -> None:
 def every_event(event: ChatEvent) -> str:
     """An exhaustive match: a new kind of event would be an error here."""
     match event:
-        case Heartbeat():
-            return str(event.keep_alives)
+        case Heartbeat() | UsageReported() | Resumed() | Finished():
+            return event.type
         case ReasoningDelta() | TextDelta():
             return event.text
-        case Resumed():
-            return ""
         case ToolCallArgumentsDelta():
             return event.arguments
         case ToolCallFinished():
             return event.tool_call.function.name
-        case UsageReported():
-            return str(event.usage.total_tokens)
-        case Finished():
-            return event.finish_reason or ""
 
 
 async def batches(client: AsyncDeepSeek) -> None:

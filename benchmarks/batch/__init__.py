@@ -1,0 +1,1 @@
+"""The batch runner's promises, measured: `python -m benchmarks.batch`."""

@@ -1,0 +1,294 @@
+"""Results out of a journal: in input order, without loading them all.
+
+JSON lines are those of OpenAI's batch output, failures in a file of their own.
+
+https://platform.openai.com/docs/guides/batch
+"""
+
+from __future__ import annotations
+
+import csv
+import importlib
+import os
+from array import array
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import IO, Any, BinaryIO, Final, Literal
+
+import msgspec
+from msgspec import Raw, Struct
+
+from ..errors import MissingExtraError
+from .errors import BatchError, JournalError
+from .journal import OK, Index, Torn, read_manifest, scan, segments
+from .record import Failure, Record, decode_mark, decode_record, to_result
+from .results import BatchResult
+
+Format = Literal["jsonl", "csv", "parquet"]
+
+_SEGMENT_BITS: Final = 40
+_ROW_GROUP: Final = 1_000
+_encode: Final = msgspec.json.Encoder().encode
+COLUMNS: Final = (
+    "index",
+    "key",
+    "ok",
+    "text",
+    "reasoning",
+    "finish_reason",
+    "error",
+    "prompt_tokens",
+    "cache_hit_tokens",
+    "completion_tokens",
+    "cost_usd",
+    "latency_ms",
+    "attempts",
+)
+"""The columns of a CSV or Parquet export."""
+
+
+class Catalogue:
+    """Where the record that counts for each row is: eighteen bytes a row.
+
+    Args:
+        directory: A journal; it may be in use.
+
+    Attributes:
+        index: What is finished.
+        bad: Places where no whole record is.
+        records: Whole records, those superseded included.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        read_manifest(directory)
+        self.index = Index()
+        self.bad: list[Torn] = []
+        self.records = 0
+        self._paths = segments(directory)
+        self._places = array("Q")
+        for number, path in enumerate(self._paths):
+            for offset, line in scan(path, self.bad):
+                self._add(number, offset, line)
+
+    def _add(self, number: int, offset: int, line: bytes) -> None:
+        mark = decode_mark(line)
+        self.records += 1
+        self.index.cost += max(0, mark.cost)
+        self.index.tokens += mark.tokens[0] + mark.tokens[3]
+        status = OK if mark.status == "ok" else 2
+        if not self.index.add(mark.index, mark.hash, status):
+            return
+        missing = len(self.index.statuses) - len(self._places)
+        self._places.frombytes(bytes(8 * missing))
+        self._places[mark.index] = number << _SEGMENT_BITS | offset
+
+    def lines(self) -> Iterator[bytes]:
+        """The records that count, in input order."""
+        with ExitStack() as stack:
+            files: dict[int, BinaryIO] = {}
+            for row, status in enumerate(self.index.statuses):
+                if not status:
+                    continue
+                number, offset = divmod(self._places[row], 1 << _SEGMENT_BITS)
+                if number not in files:
+                    opened = self._paths[number].open("rb")
+                    files[number] = stack.enter_context(opened)
+                files[number].seek(offset)
+                yield files[number].readline()
+
+    def records_in_order(self) -> Iterator[Record]:
+        """The records that count, in input order, decoded."""
+        for line in self.lines():
+            yield decode_record(line)
+
+
+def read_results(directory: str | os.PathLike[str]) -> Iterator[BatchResult]:
+    """The results in a journal, in input order, one at a time.
+
+    Args:
+        directory: The journal; a run may be at work on it.
+
+    Raises:
+        JournalError: It is none, or cannot be read.
+    """
+    for record in Catalogue(Path(directory)).records_in_order():
+        yield to_result(record)
+
+
+class Exported(Struct):
+    """What an export wrote: answered and failed requests."""
+
+    ok: int = 0
+    failed: int = 0
+
+
+def export(
+    directory: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    errors: str | os.PathLike[str] | None = None,
+    format: Format | None = None,  # noqa: A002 - the word for it
+) -> Exported:
+    """Write the results of a journal to a file, in input order.
+
+    Args:
+        directory: The journal.
+        output: The file.
+        errors: A file for failed requests; with JSON lines only. If not given, they
+            are among the others.
+        format: What to write, told by the file's name if not given.
+
+    Returns:
+        How many of each there were.
+
+    Raises:
+        JournalError: The journal cannot be read.
+        BatchError: The format is unknown, or the file cannot be written.
+        MissingExtraError: Parquet, without the extra `parquet`.
+    """
+    path = Path(output)
+    kind = format or path.suffix.removeprefix(".")
+    writers: dict[str, Callable[[Catalogue, Path, Path | None], Exported]] = {
+        "jsonl": _write_lines,
+        "csv": _write_csv,
+        "parquet": _write_parquet,
+    }
+    if kind not in writers:
+        message = f"{path.name}: known formats are jsonl, csv and parquet"
+        raise BatchError(message)
+    if errors is not None and kind != "jsonl":
+        message = "a file for errors goes with jsonl; the others have a column for them"
+        raise BatchError(message)
+    catalogue = Catalogue(Path(directory))
+    try:
+        return writers[kind](catalogue, path, None if errors is None else Path(errors))
+    except OSError as error:
+        message = f"{path} cannot be written: {error.strerror or error}"
+        raise BatchError(message) from error
+
+
+def private(path: str, flags: int) -> int:
+    """Open a file for its owner only, as answers may be private."""
+    return os.open(path, flags, 0o600)
+
+
+def to_batch_line(record: Record) -> dict[str, Any]:
+    """A record as a line of OpenAI's batch output."""
+    line: dict[str, Any] = {
+        "id": f"batch_req_{record.index}",
+        "custom_id": record.key,
+        "response": None,
+        "error": None,
+    }
+    if record.status == "ok":
+        found = msgspec.json.decode(record.body, type=_Id)
+        line["response"] = {
+            "status_code": 200,
+            "request_id": found.id,
+            "body": record.body,
+        }
+        return line
+    failure = msgspec.json.decode(record.body, type=Failure)
+    if failure.status is not None:
+        line["response"] = {
+            "status_code": failure.status,
+            "request_id": failure.request_id or "",
+            "body": {
+                "error": {"message": failure.message, "code": failure.code},
+            },
+        }
+    line["error"] = {"code": failure.kind, "message": failure.message}
+    return line
+
+
+class _Id(Struct):
+    id: str = ""
+
+
+def _write_lines(catalogue: Catalogue, path: Path, errors: Path | None) -> Exported:
+    done = Exported()
+    with ExitStack() as stack:
+        good: IO[bytes] = stack.enter_context(open(path, "wb", opener=private))  # noqa: PTH123
+        bad = good
+        if errors is not None:
+            bad = stack.enter_context(open(errors, "wb", opener=private))  # noqa: PTH123
+        for record in catalogue.records_in_order():
+            is_ok = record.status == "ok"
+            file = good if is_ok else bad
+            file.write(_encode(to_batch_line(record)) + b"\n")
+            done.ok += is_ok
+            done.failed += not is_ok
+    return done
+
+
+def to_row(record: Record) -> dict[str, Any]:
+    """A record as a flat row of `COLUMNS`."""
+    row: dict[str, Any] = dict.fromkeys(COLUMNS)
+    prompt, hit, _, output, _ = record.tokens
+    row |= {
+        "index": record.index,
+        "key": record.key,
+        "ok": record.status == "ok",
+        "prompt_tokens": prompt,
+        "cache_hit_tokens": hit,
+        "completion_tokens": output,
+        "cost_usd": None if record.cost < 0 else record.cost / 1e9,
+        "latency_ms": record.latency_ms,
+        "attempts": record.attempts,
+    }
+    result = to_result(record)
+    if not result.ok:
+        row["error"] = str(result.error)
+        return row
+    row["text"] = result.completion.text
+    row["finish_reason"] = result.completion.finish_reason
+    if result.completion.choices:
+        row["reasoning"] = result.completion.choices[0].message.reasoning_content
+    return row
+
+
+def _write_csv(catalogue: Catalogue, path: Path, errors: Path | None) -> Exported:
+    del errors
+    done = Exported()
+    with open(path, "w", encoding="utf-8", newline="", opener=private) as file:  # noqa: PTH123
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        for record in catalogue.records_in_order():
+            row = to_row(record)
+            writer.writerow(row)
+            done.ok += row["ok"]
+            done.failed += not row["ok"]
+    return done
+
+
+def _write_parquet(catalogue: Catalogue, path: Path, errors: Path | None) -> Exported:
+    del errors
+    try:
+        arrow: Any = importlib.import_module("pyarrow")  # untyped
+        parquet: Any = importlib.import_module("pyarrow.parquet")
+    except ImportError as error:
+        raise MissingExtraError("writing Parquet", "parquet") from error
+    schema = arrow.schema([(name, _arrow_type(arrow, name)) for name in COLUMNS])
+    done = Exported()
+    rows: list[dict[str, Any]] = []
+    with parquet.ParquetWriter(path, schema) as writer:
+        for record in catalogue.records_in_order():
+            rows.append(to_row(record))
+            done.ok += rows[-1]["ok"]
+            done.failed += not rows[-1]["ok"]
+            if len(rows) == _ROW_GROUP:
+                writer.write_table(arrow.Table.from_pylist(rows, schema=schema))
+                rows.clear()
+        writer.write_table(arrow.Table.from_pylist(rows, schema=schema))
+    path.chmod(0o600)
+    return done
+
+
+def _arrow_type(arrow: Any, name: str) -> Any:  # noqa: ANN401 - untyped
+    if name == "ok":
+        return arrow.bool_()
+    if name == "cost_usd":
+        return arrow.float64()
+    texts = {"key", "text", "reasoning", "finish_reason", "error"}
+    return arrow.string() if name in texts else arrow.int64()

@@ -1,0 +1,194 @@
+"""A dry run: what a batch would send, cost and take, without sending anything."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Final
+
+from msgspec import Struct
+
+from ..retry import RetryPolicy
+from .budget import Budget, Ledger, Tariff, dollars
+from .intake import Intake
+from .item import Item
+from .journal import Index
+from .options import Settings
+from .report import Tally
+from .source import BatchSource, Source
+
+BYTES_PER_TOKEN: Final = 3.6
+"""Bytes of a request for one token, for English text; see `Plan` for the error."""
+
+_ERROR: Final = 0.35
+_SHOWN: Final = 100
+_TYPICAL_SECONDS: Final = 8.0
+
+
+class InvalidRow(Struct, frozen=True):
+    """A row that makes no request, and why; the reason names the line."""
+
+    index: int
+    reason: str
+
+
+class Plan(Struct, kw_only=True, frozen=True):
+    """What a batch would be.
+
+    Attributes:
+        requests: Requests to send.
+        skipped: Requests that the journal has.
+        other_shards: Rows of other shards.
+        invalid: How many rows make no request.
+        invalid_rows: The first hundred of them.
+        duplicates: Requests that equal an earlier one to the last byte.
+        prompt_tokens: Estimated input tokens: bytes divided by 3.6, which is 35 % too
+            much or too little, depending on language and mark-up.
+        prompt_tokens_low: The lower end.
+        prompt_tokens_high: The upper end.
+        output_tokens_most: Output tokens if every request used all of `max_tokens`;
+            8,192 where it says nothing.
+        cost_low: US dollars off peak: the low estimate of the input, all of it from
+            the cache, and a quarter of the output.
+        cost_off_peak: The most it costs off peak.
+        cost_peak: The most it costs at peak hours.
+        unpriced: Requests for models without a known price.
+        seconds: Time if a request takes `latency` at `concurrency` at a time.
+    """
+
+    requests: int
+    skipped: int
+    other_shards: int
+    invalid: int
+    invalid_rows: list[InvalidRow]
+    duplicates: int
+    prompt_tokens: int
+    prompt_tokens_low: int
+    prompt_tokens_high: int
+    output_tokens_most: int
+    cost_low: Decimal
+    cost_off_peak: Decimal
+    cost_peak: Decimal
+    unpriced: int
+    seconds: float
+
+    def to_table(self) -> str:
+        """The plan as text, for people."""
+        lines = [
+            ("requests", f"{self.requests:,}"),
+            ("done before", f"{self.skipped:,}"),
+            ("invalid", f"{self.invalid:,}"),
+            ("identical", f"{self.duplicates:,}"),
+            (
+                "input tokens",
+                f"{self.prompt_tokens:,} "
+                f"({self.prompt_tokens_low:,} to {self.prompt_tokens_high:,})",
+            ),
+            ("output tokens", f"at most {self.output_tokens_most:,}"),
+            (
+                "cost off peak",
+                f"${self.cost_low:.4f} to ${self.cost_off_peak:.4f}",
+            ),
+            ("cost at peak", f"at most ${self.cost_peak:.4f}"),
+            ("time", f"about {self.seconds:,.0f} s"),
+        ]
+        if self.unpriced:
+            lines.append(("without a price", f"{self.unpriced:,}"))
+        width = max(len(name) for name, _ in lines)
+        shown = [f"{name:<{width}}  {value}" for name, value in lines]
+        return "\n".join(shown + [row.reason for row in self.invalid_rows])
+
+
+class _Sums:
+    def __init__(self) -> None:
+        self.requests = 0
+        self.bytes = 0
+        self.output = 0
+        self.low = self.off_peak = self.peak = 0.0
+        self.unpriced = 0
+
+
+async def make_plan(
+    requests: BatchSource,
+    settings: Settings,
+    *,
+    index: Index | None = None,
+    concurrency: int = 500,
+    latency: float = _TYPICAL_SECONDS,
+) -> Plan:
+    """Read a source to its end and add up what it would take.
+
+    Args:
+        requests: The source.
+        settings: The batch's options.
+        index: What a journal has already.
+        concurrency: Requests at a time.
+        latency: Seconds a request takes.
+
+    Raises:
+        SourceError: The source cannot be read.
+        JournalMismatchError: The journal is of another job.
+        Exception: What the source itself raises.
+    """
+    source = Source(requests)
+    tally = Tally()
+    tariff = Tariff(settings.price_table, settings.now)
+    intake = Intake(settings, RetryPolicy(), index, tariff, tally)
+    sums = _Sums()
+    invalid: list[InvalidRow] = []
+    rejected = 0
+    seen: set[str] = set()
+    duplicates = 0
+    while source.has_rows:
+        row = source.take()
+        if row is None:
+            if source.has_rows:
+                await source.fill()
+            continue
+        made = intake.take(row)
+        if isinstance(made, Item):
+            duplicates += made.digest in seen
+            seen.add(made.digest)
+            _add(sums, made, tariff)
+        elif made is not None:
+            rejected += 1
+            if len(invalid) < _SHOWN:
+                reason = str(made.result.error)
+                named = reason if row.where in reason else f"{row.where}: {reason}"
+                invalid.append(InvalidRow(row.index, named))
+    if source.failure is not None:
+        raise source.failure
+    tokens = sums.bytes / BYTES_PER_TOKEN
+    return Plan(
+        requests=sums.requests,
+        skipped=tally.skipped,
+        other_shards=tally.other_shards,
+        invalid=rejected,
+        invalid_rows=invalid,
+        duplicates=duplicates,
+        prompt_tokens=round(tokens),
+        prompt_tokens_low=round(tokens * (1 - _ERROR)),
+        prompt_tokens_high=round(tokens * (1 + _ERROR)),
+        output_tokens_most=sums.output,
+        cost_low=dollars(round(sums.low)),
+        cost_off_peak=dollars(round(sums.off_peak)),
+        cost_peak=dollars(round(sums.peak)),
+        unpriced=sums.unpriced,
+        seconds=sums.requests * latency / concurrency,
+    )
+
+
+def _add(sums: _Sums, item: Item, tariff: Tariff) -> None:
+    size = len(item.wire.body)
+    most = 8192 if item.max_tokens is None else item.max_tokens
+    sums.requests += 1
+    sums.bytes += size
+    sums.output += most
+    prices = tariff.both(item.wire.model or "")
+    if prices is None:
+        sums.unpriced += 1
+        return
+    (hit, miss, output), (_, miss_peak, output_peak) = prices
+    tokens = size / BYTES_PER_TOKEN
+    sums.low += tokens * (1 - _ERROR) * hit + most / 4 * output
+    sums.off_peak += tokens * (1 + _ERROR) * miss + most * output
+    sums.peak += tokens * (1 + _ERROR) * miss_peak + most * output_peak

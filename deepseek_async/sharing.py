@@ -1,0 +1,291 @@
+"""Identical requests answered once: from the cache, or by one call for all of them."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import hashlib
+import threading
+import weakref
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, Final, Generic, Literal, TypeAlias, TypeVar, get_args
+
+import msgspec
+
+from .caching import ResponseCache, encode_answer, pack, unpack
+from .codec import CHAT, Codec
+from .errors import DeepSeekError, InvalidRequestError
+from .metering import Charge, UsageMeter
+from .replay import Tape, TapeStream
+from .request import WireRequest
+from .streaming import ChatStream
+from .timeouts import deadline_error
+from .types.chat import ChatCompletion
+from .types.fim import Completion
+from .types.meta import ResponseMeta
+
+A = TypeVar("A", ChatCompletion, Completion)
+T = TypeVar("T")
+
+CacheControl: TypeAlias = Literal["default", "bypass", "refresh"]
+"""What one call wants of the client's cache.
+
+`default`: an answer from it, else one for it. `bypass`: nothing to do with it.
+`refresh`: a new answer, for it.
+"""
+
+_CONTROLS: Final = frozenset(get_args(CacheControl))
+_encoder: Final = msgspec.json.Encoder(order="sorted")
+
+
+def check_control(control: object) -> CacheControl:
+    """Check a call's `cache_control`; `None` is the same as `default`.
+
+    Raises:
+        InvalidRequestError: It is no `CacheControl`.
+    """
+    if control is None:
+        return "default"
+    for known in _CONTROLS:
+        if control == known:
+            return known
+    message = "cache_control must be 'default', 'bypass' or 'refresh'"
+    raise InvalidRequestError(message, param="cache_control")
+
+
+def key_of(request: WireRequest, base_url: str, scope: str) -> str:
+    """The key of a request's answer; the API key has no part in it.
+
+    Args:
+        request: The request. Whether it streams makes no difference.
+        base_url: Where it goes.
+        scope: The cache's scope.
+    """
+    body: dict[str, Any] = msgspec.json.decode(request.body)
+    body.pop("stream", None)
+    body.pop("stream_options", None)
+    about = base_url, request.path, request.beta, scope, request.headers, body
+    return hashlib.sha256(_encoder.encode(about)).hexdigest()
+
+
+class _Flight(Generic[A]):
+    """One call on the wire, with everyone who waits for its answer.
+
+    The call runs in a task of its own, so that whoever began it may be cancelled;
+    it ends when nobody waits any more.
+    """
+
+    def __init__(
+        self, ask: Callable[[], Awaitable[A]], forget: Callable[[], None]
+    ) -> None:
+        self._waiting = 0
+        self._task = asyncio.ensure_future(self._run(ask))
+        self._task.add_done_callback(_retrieve)
+        self._task.add_done_callback(lambda _: forget())
+
+    async def _run(self, ask: Callable[[], Awaitable[A]]) -> A:
+        return await ask()
+
+    @property
+    def can_be_joined(self) -> bool:
+        """Whether it is under way, and somebody waits for it."""
+        return not self._task.done() and self._waiting > 0
+
+    async def join(self, seconds: float | None) -> A:
+        """Wait for the answer.
+
+        Args:
+            seconds: The deadline of whoever waits.
+
+        Raises:
+            DeadlineExceededError: The deadline has passed.
+            DeepSeekError: The call failed.
+        """
+        self._waiting += 1
+        try:
+            await asyncio.wait([self._task], timeout=seconds)
+        finally:
+            self._waiting -= 1
+            if not self._waiting:
+                self._task.cancel()
+        if not self._task.done() and seconds is not None:
+            raise deadline_error(seconds)
+        return self._task.result()
+
+
+def _retrieve(task: asyncio.Task[Any]) -> None:
+    """Look at an exception that nobody may have waited for."""
+    if not task.cancelled():
+        task.exception()
+
+
+@dataclass
+class _UnderWay:
+    """What is on the wire in one event loop, by key."""
+
+    flights: dict[str, _Flight[Any]] = field(default_factory=dict)
+    tapes: dict[str, Tape] = field(default_factory=dict)
+
+
+class SharedAnswers:
+    """A client's cache, and its calls that others may join.
+
+    Args:
+        cache: Where answers are kept.
+        meter: The client's meter.
+        base_url: Where the client's requests go.
+    """
+
+    def __init__(self, cache: ResponseCache, meter: UsageMeter, base_url: str) -> None:
+        self._cache = cache
+        self._meter = meter
+        self._base_url = base_url
+        self._lock = threading.Lock()
+        self._loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _UnderWay] = (
+            weakref.WeakKeyDictionary()
+        )
+
+    def _under_way(self) -> _UnderWay:
+        loop = asyncio.get_running_loop()
+        with self._lock:
+            return self._loops.setdefault(loop, _UnderWay())
+
+    async def answer(
+        self,
+        request: WireRequest,
+        control: CacheControl,
+        codec: Codec[A],
+        ask: Callable[[], Awaitable[A]],
+        deadline: float | None,
+    ) -> A:
+        """An answer from the cache, or from the wire.
+
+        Args:
+            request: The request.
+            control: What it wants of the cache.
+            codec: Decodes its answer.
+            ask: Sends it.
+            deadline: How long it may take, in seconds.
+
+        Raises:
+            DeadlineExceededError: Another's call, which it joined, took too long.
+            DeepSeekError: As `ask`.
+        """
+        key = key_of(request, self._base_url, self._cache.scope)
+        if control == "default":
+            found = await self._look_up(key, codec)
+            if found is not None:
+                return self._give(found, request)
+        flights = self._under_way().flights
+        flight: _Flight[A] | None = flights.get(key)
+        if control == "default" and flight is not None and flight.can_be_joined:
+            return await self._follow(flight, request, codec, deadline)
+        flight = flights[key] = _Flight(
+            lambda: self._ask_and_keep(key, ask), lambda: _drop(flights, key, flight)
+        )
+        return await flight.join(None)  # the call has its own deadline
+
+    async def _follow(
+        self,
+        flight: _Flight[A],
+        request: WireRequest,
+        codec: Codec[A],
+        deadline: float | None,
+    ) -> A:
+        try:
+            answer = await flight.join(deadline)
+        except DeepSeekError as error:
+            failure = copy.copy(error)  # a traceback is not to be shared
+        else:
+            # Everyone gets an answer of their own, to do with it what they like.
+            own = codec.decode(encode_answer(answer))
+            own.set_meta(answer.meta)
+            return self._give(own, request)
+        raise failure
+
+    def _give(self, answer: A, request: WireRequest) -> A:
+        charge = self._meter.open_free(request.model, request.tag)
+        charge.settle(answer.usage)
+        answer.set_bill(charge.bill)
+        return answer
+
+    async def _look_up(self, key: str, codec: Codec[A]) -> A | None:
+        value = await self._cache.get(key)
+        kept = unpack(value) if value is not None else None
+        if kept is None:
+            return None
+        try:
+            answer = codec.decode(bytes(kept.answer))
+        except ValueError:
+            return None
+        answer.set_meta(ResponseMeta(request_id=kept.request_id))
+        return answer if is_worth_keeping(answer) else None
+
+    async def _ask_and_keep(self, key: str, ask: Callable[[], Awaitable[A]]) -> A:
+        answer = await ask()
+        await self._keep(key, answer)
+        return answer
+
+    async def _keep(self, key: str, answer: ChatCompletion | Completion) -> None:
+        if is_worth_keeping(answer):
+            await self._cache.set(key, pack(encode_answer(answer), answer.request_id))
+
+    async def stream(
+        self,
+        request: WireRequest,
+        control: CacheControl,
+        open_stream: Callable[[Charge], Awaitable[ChatStream]],
+    ) -> ChatStream:
+        """A stream from the cache, or from the wire.
+
+        Args:
+            request: The request.
+            control: What it wants of the cache.
+            open_stream: Sends it.
+
+        Raises:
+            DeepSeekError: As `open_stream`.
+        """
+        key = key_of(request, self._base_url, self._cache.scope)
+        free = self._meter.open_free(request.model, request.tag)
+        if control == "default":
+            found = await self._look_up(key, CHAT)
+            if found is not None:
+                return await _play(Tape.of(found, found.meta), free)
+        tapes = self._under_way().tapes
+        tape = tapes.get(key)
+        if control == "default" and tape is not None and tape.is_playing:
+            return await _play(tape, free)
+        charge = self._meter.open(request.model, request.tag)
+        tape = tapes[key] = Tape()
+        tape.record(
+            lambda: open_stream(charge),
+            lambda answer: self._keep(key, answer),
+            lambda: _drop(tapes, key, tape),
+        )
+        return await _play(tape, charge.receipt())
+
+
+def _drop(table: dict[str, T], key: str, item: T) -> None:
+    """Forget an item, unless another has taken its place."""
+    if table.get(key) is item:
+        del table[key]
+
+
+async def _play(tape: Tape, charge: Charge) -> TapeStream:
+    tape.join()
+    stream = TapeStream(tape, charge)
+    try:
+        await tape.opened()
+    except BaseException:
+        stream.close()
+        raise
+    return stream
+
+
+def is_worth_keeping(answer: ChatCompletion | Completion) -> bool:
+    """Whether an answer is whole: the model came to an end of its own."""
+    if isinstance(answer, ChatCompletion):
+        return answer.is_finished and not answer.is_empty
+    return answer.finish_reason == "stop"

@@ -1,0 +1,1 @@
+"""The batch runner: fakes beside the tests."""
