@@ -14,7 +14,7 @@ import time
 import warnings
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -23,6 +23,7 @@ import msgspec
 from msgspec import Struct
 
 from .errors import ConfigurationError, DeepSeekWarning
+from .salvage import is_array
 from .types.meta import Extensible
 
 T = TypeVar("T")
@@ -46,7 +47,9 @@ CREATE TABLE IF NOT EXISTS answers (
 _CULL: Final = """
 DELETE FROM answers WHERE key IN (
     SELECT key FROM (
-        SELECT key, SUM(LENGTH(value)) OVER newest AS size, COUNT(*) OVER newest AS place
+        SELECT key,
+            SUM(LENGTH(value)) OVER newest AS size,
+            COUNT(*) OVER newest AS place
         FROM answers WINDOW newest AS (ORDER BY used DESC, key)
     ) WHERE size > ? OR place > ?
 )
@@ -225,7 +228,7 @@ class FileCache(ResponseCache):
         return None
 
     @contextmanager
-    def _open(self) -> Iterator[sqlite3.Connection]:
+    def _open(self) -> Generator[sqlite3.Connection, None, None]:
         # Opened anew each time: a connection survives no fork, and keeps a deleted
         # file alive.
         if not self._is_prepared or not self.path.exists():
@@ -303,8 +306,8 @@ def encode_answer(answer: Extensible) -> bytes:
 
 
 def _plain(value: object) -> Any:  # noqa: ANN401 - whatever JSON the server sent
-    if isinstance(value, list):
-        return [_plain(item) for item in _listed(value)]
+    if is_array(value):
+        return [_plain(item) for item in value]
     if not isinstance(value, Struct):
         return value
     fields = {
@@ -315,10 +318,6 @@ def _plain(value: object) -> Any:  # noqa: ANN401 - whatever JSON the server sen
     if isinstance(value, Extensible):
         fields.update(value.extra)
     return fields
-
-
-def _listed(values: list[Any]) -> list[Any]:
-    return values
 
 
 def pack(answer: bytes, request_id: str | None) -> bytes:

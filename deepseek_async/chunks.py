@@ -88,8 +88,6 @@ class PayloadReader(Generic[C]):
         """
         if self.done or self.failure is not None:
             return []
-        if self.done or self.failure is not None:
-            return []
         if not self._is_regular:
             return self._feed_irregular(data)
         if not self._tail and data.count(b"\n") == _LINES_OF_ONE:

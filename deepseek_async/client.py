@@ -405,9 +405,7 @@ def _meter(
     return meter
 
 
-def _shared(
-    cache: ResponseCache | None, meter: UsageMeter, url: BaseURL
-) -> SharedAnswers | None:
+def _shared(cache: object, meter: UsageMeter, url: BaseURL) -> SharedAnswers | None:
     if cache is None:
         return None
     if not isinstance(cache, ResponseCache):

@@ -237,8 +237,7 @@ def _chunks_of(completion: ChatCompletion) -> Iterator[ChatCompletionChunk]:
 def _pieces(choice: Choice) -> Iterator[ChunkChoice]:
     message, index = choice.message, choice.index
     logprobs = choice.logprobs or ChoiceLogprobs()
-    first = Delta(role=message.role)
-    first.keep_extra(message.extra)
+    first = Delta(role=message.role, extra=dict(message.extra) or None)
     yield ChunkChoice(index=index, delta=first)
     yield from _texts(index, "reasoning_content", message.reasoning_content, logprobs)
     yield from _texts(index, "content", message.content, logprobs)
@@ -273,13 +272,12 @@ def _texts(
 
 
 def _whole_call(place: int, call: ToolCall) -> ToolCallDelta:
-    made = ToolCallDelta(
+    return ToolCallDelta(
         index=place if call.index is None else call.index,
         id=call.id,
         type=call.type,
         function=FunctionCallDelta(
             name=call.function.name, arguments=call.function.arguments
         ),
+        extra=dict(call.extra) or None,
     )
-    made.keep_extra(call.extra)
-    return made

@@ -8,7 +8,6 @@ import hashlib
 import threading
 import weakref
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 from typing import Any, Final, Generic, Literal, TypeAlias, TypeVar, get_args
 
 import msgspec
@@ -35,7 +34,6 @@ CacheControl: TypeAlias = Literal["default", "bypass", "refresh"]
 `refresh`: a new answer, for it.
 """
 
-_CONTROLS: Final = frozenset(get_args(CacheControl))
 _encoder: Final = msgspec.json.Encoder(order="sorted")
 
 
@@ -47,9 +45,10 @@ def check_control(control: object) -> CacheControl:
     """
     if control is None:
         return "default"
-    for known in _CONTROLS:
-        if control == known:
-            return known
+    known: tuple[CacheControl, ...] = get_args(CacheControl)
+    for name in known:
+        if control == name:
+            return name
     message = "cache_control must be 'default', 'bypass' or 'refresh'"
     raise InvalidRequestError(message, param="cache_control")
 
@@ -80,7 +79,7 @@ class _Flight(Generic[A]):
         self, ask: Callable[[], Awaitable[A]], forget: Callable[[], None]
     ) -> None:
         self._waiting = 0
-        self._task = asyncio.ensure_future(self._run(ask))
+        self._task: asyncio.Task[A] = asyncio.ensure_future(self._run(ask))
         self._task.add_done_callback(_retrieve)
         self._task.add_done_callback(lambda _: forget())
 
@@ -120,12 +119,14 @@ def _retrieve(task: asyncio.Task[Any]) -> None:
         task.exception()
 
 
-@dataclass
 class _UnderWay:
     """What is on the wire in one event loop, by key."""
 
-    flights: dict[str, _Flight[Any]] = field(default_factory=dict)
-    tapes: dict[str, Tape] = field(default_factory=dict)
+    __slots__ = ("__weakref__", "flights", "tapes")
+
+    def __init__(self) -> None:
+        self.flights: dict[str, _Flight[Any]] = {}
+        self.tapes: dict[str, Tape] = {}
 
 
 class SharedAnswers:
@@ -181,10 +182,11 @@ class SharedAnswers:
         flight: _Flight[A] | None = flights.get(key)
         if control == "default" and flight is not None and flight.can_be_joined:
             return await self._follow(flight, request, codec, deadline)
-        flight = flights[key] = _Flight(
-            lambda: self._ask_and_keep(key, ask), lambda: _drop(flights, key, flight)
+        begun: _Flight[A] = _Flight(
+            lambda: self._ask_and_keep(key, ask), lambda: _drop(flights, key, begun)
         )
-        return await flight.join(None)  # the call has its own deadline
+        flights[key] = begun
+        return await begun.join(None)  # the call has its own deadline
 
     async def _follow(
         self,

@@ -256,6 +256,7 @@ def test_nothing_counts_after_the_end(late: bytes) -> None:
 
     assert reader.feed(late) == []
     assert reader.end() == []
+    assert reader.end() == []
     assert reader.done
     assert reader.failure is None
 
@@ -291,6 +292,15 @@ def test_a_long_event_is_whole() -> None:
 
     assert text(chunks) == "a" + "y" * 100_000 + "b"
     assert reader.done
+
+
+def test_an_end_is_an_end() -> None:
+    """Asking twice for what the end completes gives it once."""
+    reader = new(PayloadReader)
+    reader.feed(event("a")[:-2])
+
+    assert text(reader.end()) == "a"
+    assert reader.end() == []
 
 
 def test_fim_streams_are_read_likewise() -> None:

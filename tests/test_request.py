@@ -539,10 +539,10 @@ class Broken:
 
 
 def test_an_object_that_resists_is_refused() -> None:
-    """What cannot be read is of an unknown type, and its own words are not told."""
+    """What cannot be read is refused, and its own words are not told."""
     error = refused({**GOOD, "messages": [Broken()]})
 
-    assert "unknown type" in str(error)
+    assert error.param == "messages[0]"
 
 
 def test_an_unknown_parameter_comes_with_advice() -> None:
@@ -598,9 +598,12 @@ def test_a_get_request_takes_options_only() -> None:
     assert error.param == "limit"
 
 
+NOT_SENT = {"resume", "cache_control"}  # what the client itself does with the answer
+
+
 def test_the_places_that_list_the_fields_agree() -> None:
     """Struct, check and keyword arguments of a request have the same fields."""
-    options = set(get_type_hints(CallOptions)) | {"extra_body", "resume"}
+    options = set(get_type_hints(CallOptions)) | {"extra_body", *NOT_SENT}
     chat = set(get_type_hints(ChatCompletionParams)) - options | {"stream"}
     fim = set(get_type_hints(CompletionParams)) - options | {"stream"}
 

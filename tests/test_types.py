@@ -262,7 +262,7 @@ def test_requests_do_not_show_their_content(struct: msgspec.Struct) -> None:
 
 
 def test_an_answer_knows_its_cost() -> None:
-    """The cost follows from usage, model and time, and from the bill if there is one."""
+    """The cost follows from usage, model and time, or from the bill if any."""
     answer = CHAT.decode(body("chat_thinking.json"))
     fim = FIM.decode(body("fim.json"))
 

@@ -1,6 +1,6 @@
 """A million items with a fake transport: memory, items a second, resume.
 
-    python -m benchmarks.batch.million [COUNT] [DIRECTORY]
+python -m benchmarks.batch.million [COUNT] [DIRECTORY]
 """
 
 from __future__ import annotations

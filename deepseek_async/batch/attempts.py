@@ -83,7 +83,7 @@ class Attempts:
         crash: A fault of this library or of `send`, to be raised.
     """
 
-    def __init__(  # noqa: PLR0913 - what it joins, keyword-only
+    def __init__(
         self,
         *,
         send: Send,

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import IO, Any, BinaryIO, Final, Literal
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Struct
 
 from ..errors import MissingExtraError
-from .errors import BatchError, JournalError
+from .errors import BatchError
 from .journal import OK, Index, Torn, read_manifest, scan, segments
 from .record import Failure, Record, decode_mark, decode_record, to_result
 from .results import BatchResult
@@ -209,10 +209,10 @@ class _Id(Struct):
 def _write_lines(catalogue: Catalogue, path: Path, errors: Path | None) -> Exported:
     done = Exported()
     with ExitStack() as stack:
-        good: IO[bytes] = stack.enter_context(open(path, "wb", opener=private))  # noqa: PTH123
+        good: IO[bytes] = stack.enter_context(open(path, "wb", opener=private))
         bad = good
         if errors is not None:
-            bad = stack.enter_context(open(errors, "wb", opener=private))  # noqa: PTH123
+            bad = stack.enter_context(open(errors, "wb", opener=private))
         for record in catalogue.records_in_order():
             is_ok = record.status == "ok"
             file = good if is_ok else bad
@@ -251,7 +251,7 @@ def to_row(record: Record) -> dict[str, Any]:
 def _write_csv(catalogue: Catalogue, path: Path, errors: Path | None) -> Exported:
     del errors
     done = Exported()
-    with open(path, "w", encoding="utf-8", newline="", opener=private) as file:  # noqa: PTH123
+    with open(path, "w", encoding="utf-8", newline="", opener=private) as file:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
         for record in catalogue.records_in_order():
@@ -268,7 +268,8 @@ def _write_parquet(catalogue: Catalogue, path: Path, errors: Path | None) -> Exp
         arrow: Any = importlib.import_module("pyarrow")  # untyped
         parquet: Any = importlib.import_module("pyarrow.parquet")
     except ImportError as error:
-        raise MissingExtraError("writing Parquet", "parquet") from error
+        msg = "writing Parquet"
+        raise MissingExtraError(msg, "parquet") from error
     schema = arrow.schema([(name, _arrow_type(arrow, name)) for name in COLUMNS])
     done = Exported()
     rows: list[dict[str, Any]] = []

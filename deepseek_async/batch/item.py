@@ -53,7 +53,7 @@ class Item:
         "wire",
     )
 
-    def __init__(  # noqa: PLR0913 - what the intake knows, keyword-only
+    def __init__(
         self,
         *,
         index: int,

@@ -8,7 +8,7 @@ from typing import Final
 from msgspec import Struct
 
 from ..retry import RetryPolicy
-from .budget import Budget, Ledger, Tariff, dollars
+from .budget import Tariff, dollars
 from .intake import Intake
 from .item import Item
 from .journal import Index

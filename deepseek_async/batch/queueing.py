@@ -62,7 +62,7 @@ class Fresh:
         wake: Called when the source has rows again.
     """
 
-    def __init__(  # noqa: PLR0913 - what it joins
+    def __init__(
         self,
         source: Source,
         intake: Intake,

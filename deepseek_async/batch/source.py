@@ -60,7 +60,7 @@ class Source:
         count: How many rows were handed out.
     """
 
-    def __init__(self, rows: BatchSource) -> None:  # noqa: A002
+    def __init__(self, rows: BatchSource) -> None:
         self.is_exhausted = False
         self.failure: Exception | None = None
         self.count = 0

@@ -122,7 +122,7 @@ def _repaired(path: Path) -> list[Torn]:
     if not bad:
         return bad
     draft = path.with_suffix(".new")
-    with open(draft, "wb", opener=private) as file:  # noqa: PTH123
+    with open(draft, "wb", opener=private) as file:
         for _, line in scan(path, []):
             file.write(line)
         _sync(file)
