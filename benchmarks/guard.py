@@ -32,7 +32,7 @@ OURS, TEXT = "deepseek_async", "deepseek_async text()"
 Ratios = dict[str, float]
 
 BULK: Order = {"operation": "bulk", "streams": 5, "chunks": 1000}
-LIVE: Order = {"operation": "live", "streams": 20, "rate": 20, "chunks": 10}
+LIVE: Order = {"operation": "live", "streams": 10, "rate": 10, "chunks": 20}
 #: what is guarded -> our face, the order
 COUNTED: dict[str, tuple[str, Order]] = {
     "bulk stream": (OURS, BULK),

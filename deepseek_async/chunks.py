@@ -117,22 +117,28 @@ class PayloadReader(Generic[C]):
             return []
         end = data.rfind(b"\n\n") + 2
         if end == 1:
-            if len(data) > _MAX_TAIL:
-                return self._leave_regular(data)
-            self._tail = data
-            return []
-        self._tail = data[end:]
-        events = data[:end] if self._tail else data
+            return self._keep(data)
+        tail, self._tail = data[end:], b""
+        events = data[:end] if tail else data
         chunks = self._decode_run(events)
         if chunks is None:
-            tail, self._tail = self._tail, b""
             chunks = self._leave_regular(events)
-            if self._sse.at_boundary:
-                self._is_regular = True
-                self._tail = tail
-            elif tail:
-                chunks += self._feed_general(tail)
+            self._is_regular = self._sse.at_boundary
+        if tail:
+            chunks += (self._keep if self._is_regular else self._feed_general)(tail)
         return chunks
+
+    def _keep(self, tail: bytes) -> list[C]:
+        """Keep the beginning of an event, if it can become a regular one.
+
+        Otherwise the decoder has it at once: the end of an event that is not marked
+        by two LF would be missed here, and a comment may have no end at all.
+        """
+        fits = tail.startswith(_DATA) or _DATA.startswith(tail)
+        if not fits or len(tail) > _MAX_TAIL or b"\r" in tail:
+            return self._leave_regular(tail)
+        self._tail = tail
+        return []
 
     def _decode_run(self, events: bytes) -> list[C] | None:
         """Decode whole events at once, or `None` if they are not regular."""

@@ -64,7 +64,8 @@ def key_of(request: WireRequest, base_url: str, scope: str) -> str:
     body: dict[str, Any] = msgspec.json.decode(request.body)
     body.pop("stream", None)
     body.pop("stream_options", None)
-    about = base_url, request.path, request.beta, scope, request.headers, body
+    headers = {name.lower(): text for name, text in (request.headers or {}).items()}
+    about = base_url, request.path, request.beta, scope, headers, body
     return hashlib.sha256(_encoder.encode(about)).hexdigest()
 
 

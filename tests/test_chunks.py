@@ -93,6 +93,8 @@ STREAMS: dict[str, bytes] = {
     "two objects on a line": event("a") + b"data: {} {}\n\n" + event("b"),
     "error object": event("a") + ERROR + event("b") + DONE,
     "error only": ERROR,
+    "error after a comment": b": x\n" + ERROR + event("b") + event("c") + DONE,
+    "only comments, no blank line": b": x\n: y\n" + event("a") + b": z\n" + DONE,
     "empty chunk": event("a") + EMPTY + event("b") + b"data: {}\n\n" + DONE,
     "nonsense": event("a") + b"data: nonsense\n\n" + event("b") + DONE,
     "not an object": event("a") + b"data: [1]\n\ndata: 5\n\n" + DONE,
@@ -292,6 +294,34 @@ def test_a_long_event_is_whole() -> None:
 
     assert text(chunks) == "a" + "y" * 100_000 + "b"
     assert reader.done
+
+
+@pytest.mark.parametrize("ending", [b"\n", b"\r\n", b"\r"], ids=ascii)
+def test_no_event_is_held_back(ending: bytes) -> None:
+    """Whatever ends its lines, an event is there as soon as it is complete."""
+    reader = new(PayloadReader)
+    for number in range(5):
+        data = event(str(number)).replace(b"\n", ending)
+        assert text(reader.feed(data)) == str(number)
+
+
+def test_no_event_is_held_back_where_line_endings_change() -> None:
+    """Two kinds of endings in one piece delay nothing either."""
+    reader = new(PayloadReader)
+    data = event("a") + event("b").replace(b"\n", b"\r\n")
+
+    assert text(reader.feed(data)) == "ab"
+    assert text(reader.feed(data)) == "ab"
+
+
+def test_a_keep_alive_counts_at_once() -> None:
+    """A comment is seen when it comes, with or without a blank line after it."""
+    reader = new(PayloadReader)
+    for count in range(1, 4):
+        reader.feed(b": keep-alive\n")
+        assert reader.comments == count
+    assert text(reader.feed(b"\n" + event("a"))) == "a"
+    assert reader.comments == 3
 
 
 def test_an_end_is_an_end() -> None:

@@ -188,7 +188,7 @@ async def _failures(fault: Fault) -> list[BaseException]:
         async with FaultServer(fault.reply, greeting=greeting) as server:
             url = server.url
             url = url.replace("http:", "https:") if fault.greeting else url
-            options = {"timeouts": fault.clocks, "max_body_size": 1_000_000}
+            options = {"timeouts": fault.timeouts, "max_body_size": 1_000_000}
             async with clean_client(url, **options) as client:
                 return await failure_of(mode(client, Taken()))
 
@@ -373,8 +373,8 @@ async def test_errors_in_a_group() -> None:
     async with served((fin(),)) as (_server, client):
         error = await failure_of(group())
 
-    assert isinstance(error, ExceptionGroup)
     assert_clean_chain(error)
+    assert isinstance(error, ExceptionGroup)
 
 
 @limited(3.0)
@@ -400,7 +400,7 @@ async def test_objects() -> None:
             manager = client._manager
             session = session_of(client)
             response = stream._response
-            objects: list[Any] = [
+            objects: list[object] = [
                 client,
                 client.chat,
                 client.chat.completions,

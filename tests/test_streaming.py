@@ -507,17 +507,18 @@ async def test_events_sent_while_the_consumer_sleeps(
 @limited(3.0)
 async def test_slow_consumer_is_not_punished() -> None:
     """Time the consumer spends elsewhere counts towards no clock but the deadline."""
+    clocks = Timeouts(first_payload=0.15, payload_gap=0.15, silence=0.15)
     gaps = [
-        step for e in (FIRST, SECOND, THIRD) for step in (send(framed(e)), pause(0.1))
+        step for e in (FIRST, SECOND, THIRD) for step in (send(framed(e)), pause(0.05))
     ]
     reply = (send(STREAM_HEAD), *gaps, send(framed(FINISH + DONE) + LAST_CHUNK))
-    async with served(reply, timeouts=QUICK) as (_server, client):
+    async with served(reply, timeouts=clocks) as (_server, client):
         taken = ""
         stream = await open_stream(client)
-        await asyncio.sleep(0.4)
+        await asyncio.sleep(0.3)
         async for text in stream.text():
             taken += text
-            await asyncio.sleep(0.3)
+            await asyncio.sleep(0.2)
 
     assert taken == TEXT
 

@@ -283,7 +283,7 @@ COMPLETE_AT = len(SMALL) - 4
 @pytest.mark.parametrize("cut", ["fin", "reset"])
 async def test_stream_cut_at_every_byte(cut: Literal["fin", "reset"]) -> None:
     """A stream cut after any byte is an error with a prefix, unless [DONE] had come."""
-    step = 5
+    step = 9
     script = [Toxics(cut_at=at, cut=cut) for at in range(1, len(SMALL), step)]
     async with (
         FaultServer((send(SMALL + LAST_CHUNK),)) as server,
@@ -656,7 +656,10 @@ async def test_large_request_body() -> None:
 @limited(3.0)
 async def test_server_refuses_a_large_body_early() -> None:
     """A server that closes while a large body is being sent gives a typed error."""
-    async with served(greeting=(reset(),)) as (_server, client):
+    async with (
+        FaultServer(greeting=(reset(),)) as server,
+        clean_client(server) as client,
+    ):
         with pytest.raises(APIConnectionError):
             await client.chat.completions.create(
                 model="m",

@@ -114,12 +114,15 @@ class Torn(Struct, frozen=True):
         offset: Where the line begins, in bytes.
         line: Its number, from 1.
         size: Its length in bytes.
+        is_torn: Whether it is what an interrupted write leaves: no end, or bytes that
+            never reached the disk. Anything else has been changed afterwards.
     """
 
     segment: str
     offset: int
     line: int
     size: int
+    is_torn: bool
 
 
 class Scanned(Struct, frozen=True):
@@ -148,7 +151,8 @@ def scan(path: Path, bad: list[Torn]) -> Iterator[tuple[int, bytes]]:
             if is_whole(line):
                 yield offset, line
             else:
-                bad.append(Torn(path.name, offset, number, len(line)))
+                is_torn = line[-1:] != b"\n" or b"\0" in line
+                bad.append(Torn(path.name, offset, number, len(line), is_torn))
             offset += len(line)
 
 
@@ -264,19 +268,18 @@ class Journal:
                 index.cost += max(0, mark.cost)
                 index.tokens += mark.tokens[0] + mark.tokens[3]
                 good_until = offset + len(line)
-            if bad and path != found[-1]:
+            if bad and not (path == found[-1] and len(bad) == 1 and bad[0].is_torn):
                 raise _corrupt(path, bad[0])
             if bad:
-                self._cut(path, bad, good_until)
+                self._cut(path, bad[0])
             self.offset = good_until
         self._segment = int(found[-1].stem) if found else 0
 
-    def _cut(self, path: Path, bad: list[Torn], good_until: int) -> None:
-        size = sum(torn.size for torn in bad)
-        self.cut = Torn(path.name, good_until, bad[0].line, size)
+    def _cut(self, path: Path, torn: Torn) -> None:
+        self.cut = torn
         file = os.open(path, os.O_WRONLY | _NO_FOLLOW)
         try:
-            os.ftruncate(file, good_until)
+            os.ftruncate(file, torn.offset)
             os.fsync(file)
         finally:
             os.close(file)
@@ -348,8 +351,8 @@ def _name(segment: int) -> str:
 def _corrupt(path: Path, torn: Torn) -> JournalError:
     message = (
         f"{path} is damaged at offset {torn.offset} (line {torn.line}, {torn.size} "
-        "bytes), with good records after it; `deepseek-async batch verify --repair` "
-        "keeps the good ones"
+        "bytes); `deepseek-async batch verify --repair` "
+        "keeps what is good"
     )
     return JournalError(message)
 

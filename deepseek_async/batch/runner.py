@@ -16,7 +16,7 @@ from ..errors import DeepSeekError, InvalidRequestError
 from .admission import Limit
 from .attempts import Attempts, Finished
 from .budget import Budget, Ledger, Tariff, dollars
-from .commit import Committer
+from .commit import PATIENCE, Committer
 from .dedupe import Twins
 from .delivery import Delivery
 from .engine import Engine
@@ -143,7 +143,9 @@ class Batch:
             stop=self._stop_for,
         )
         if self._journal is not None:
-            self._committer = Committer(self._journal, self._durable)
+            self._committer = Committer(
+                self._journal, self._durable, patience=PATIENCE
+            )
         return Engine(
             attempts=attempts,
             limit=self.limit,

@@ -10,7 +10,8 @@ The rooms of this floor::
     console | terminal | exits              safe text, lines on stderr, exit codes
 
 It needs the extra `cli`. Its modules are imported at the top, as everywhere in this
-package: `--help` takes about 0.3 s, of which importing the library itself is 0.2 s.
+package: `--help` takes 0.3 to 0.5 s, most of it for the library itself, which loads
+whatever is deferred here.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, TextIO, TypeGuard
+from typing import Annotated, TextIO
 
 import typer
 
@@ -87,7 +87,7 @@ def run(argv: Sequence[str]) -> int:
         except SystemExit as stop:  # the reader of stdout is gone
             return stop.code if isinstance(stop.code, int) else ExitCode.FAILED
         except Exception as error:  # noqa: BLE001 - a traceback could show the key
-            return _failed(_only(error))
+            return _failed(error)
 
 
 def _invoke(argv: Sequence[str]) -> int:
@@ -127,17 +127,6 @@ def _verdict(error: Exception) -> tuple[ExitCode, str]:
         name = f"{error.filename}: " if error.filename else ""
         return ExitCode.USAGE, f"{name}{error.strerror or error}"
     return ExitCode.FAILED, f"unexpected {type(error).__name__}: {_place(error)}"
-
-
-def _only(error: Exception) -> Exception:
-    """The failure inside a task group's exception group, if it had a single one."""
-    if _is_group(error) and len(error.exceptions) == 1:
-        return _only(error.exceptions[0])
-    return error
-
-
-def _is_group(error: Exception) -> TypeGuard[ExceptionGroup[Exception]]:
-    return isinstance(error, ExceptionGroup)
 
 
 def _reader_gone() -> int:

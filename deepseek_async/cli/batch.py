@@ -13,7 +13,7 @@ import typer
 
 from .connection import connect, require_key
 from .console import complain, err
-from .exits import CommandError, ExitCode
+from .exits import CommandError
 from .options import DEFAULT_CONCURRENCY, BaseURL, Concurrency, Emulate
 from .progress import BatchRun
 from .results import opened
@@ -96,10 +96,9 @@ async def _run(
         run = BatchRun(client, file, total=total, concurrency=concurrency)
         await run.run(rows.requests())
     err().print(run.tally.table())
-    if run.fatal is not None:
-        complain(f"stopped after {run.tally.done} of {total} rows: {run.fatal}")
-        return ExitCode.FATAL
-    return ExitCode.FAILED if run.tally.failed else ExitCode.OK
+    if run.stop is not None:
+        complain(f"stopped after {run.tally.done} of {total} rows: {run.stop}")
+    return run.code
 
 
 @contextmanager

@@ -20,7 +20,6 @@ from ..errors import raise_for_finish_reason
 from .answer import AnswerView, show_answer
 from .connection import connect, require_key
 from .console import complain, note, out
-from .exits import ExitCode
 from .options import (
     DEFAULT_CONCURRENCY,
     DEFAULT_MODEL,
@@ -114,7 +113,6 @@ class Demo:
         await run.run(self._requests())
         out().print()
         out().print(run.tally.table())
-        if run.fatal is not None:
-            complain(str(run.fatal))
-            return ExitCode.FATAL
-        return ExitCode.FAILED if run.tally.failed else ExitCode.OK
+        if run.stop is not None:
+            complain(str(run.stop))
+        return run.code

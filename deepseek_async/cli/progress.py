@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator, Iterable
-from contextlib import closing
+from collections.abc import Iterable
 from typing import BinaryIO
 
 from rich.progress import (
@@ -16,16 +15,18 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from ..batch import BatchFailed
+from ..batch import BatchStoppedError
 from ..client import AsyncDeepSeek
-from ..errors import DeepSeekError
 from .console import err, note
-from .exits import FATAL
+from .exits import ExitCode
 from .results import write_line
 from .rows import Params
 from .tally import Tally
 
 Request = tuple[str, Params]
+
+#: Reasons to stop that lie with the key or the account.
+_REFUSED = frozenset({"authentication", "balance"})
 
 
 class BatchRun:
@@ -39,15 +40,15 @@ class BatchRun:
 
     Attributes:
         tally: The numbers so far; they stay readable after an interruption.
-        fatal: The error that made further requests pointless: a bad key or an empty
-            account. What was under way then was still waited for and written.
+        stop: Why the batch ended before its input did, such as a bad key or an empty
+            account; `None` if it did not.
     """
 
     def __init__(
         self, client: AsyncDeepSeek, file: BinaryIO, *, total: int, concurrency: int
     ) -> None:
         self.tally = Tally()
-        self.fatal: DeepSeekError | None = None
+        self.stop: BatchStoppedError | None = None
         self._client = client
         self._file = file
         self._total = total
@@ -62,10 +63,12 @@ class BatchRun:
         Raises:
             OSError: The file cannot be written.
         """
-        with closing(self._while_worthwhile(requests)) as rows, self._bar() as bar:
+        with self._bar() as bar:
             task = bar.add_task("batch", total=self._total, note="")
             try:
-                await self._ask(rows, bar, task)
+                await self._ask(requests, bar, task)
+            except BatchStoppedError as stop:
+                self.stop = stop
             except asyncio.CancelledError:
                 bar.stop()
                 note(f"stopped with {self.tally.done} of {self._total} rows written")
@@ -79,17 +82,14 @@ class BatchRun:
             async for result in results:
                 write_line(self._file, result)
                 self.tally.add(result)
-                if isinstance(result, BatchFailed) and isinstance(result.error, FATAL):
-                    self.fatal = result.error
                 bar.update(task, completed=self.tally.done, note=self._note())
 
-    def _while_worthwhile(
-        self, requests: Iterable[Request]
-    ) -> Generator[Request, None, None]:
-        for request in requests:
-            if self.fatal is not None:
-                return
-            yield request
+    @property
+    def code(self) -> ExitCode:
+        """How the command ends after this run."""
+        if self.stop is not None and self.stop.reason in _REFUSED:
+            return ExitCode.FATAL
+        return ExitCode.FAILED if self.stop or self.tally.failed else ExitCode.OK
 
     def _note(self) -> str:
         tally = self.tally

@@ -127,12 +127,16 @@ async def test_objects_in_both_modes(
         (Literal["yes", "no"], '{"answer": "yes"}', "yes"),
         (int | None, '{"answer": null}', None),
         (dict[str, int], '{"a": 1}', {"a": 1}),
-        (list[Place], '{"answer": [%s]}' % LIMA, [Place(name="Lima", population=10)]),
+        (
+            list[Place],
+            '{"answer": [' + LIMA + "]}",
+            [Place(name="Lima", population=10)],
+        ),
     ],
     ids=["list", "union", "literal", "none", "dict", "models"],
 )
 @pytest.mark.parametrize("mode", ["json", "auto"])
-async def test_any_type_travels_in_an_object(  # noqa: PLR0917
+async def test_any_type_travels_in_an_object(
     client: AsyncDeepSeek,
     emulator: DeepSeekEmulator,
     kind: Any,
@@ -174,9 +178,10 @@ async def test_an_example_is_put_into_the_prompt(
     )
 
     assert isinstance(answer.parsed, City)
-    assert '{"name":"Oslo","population":1}' in emulator.requests[-1].body["messages"][
-        1
-    ]["content"]
+    assert (
+        '{"name":"Oslo","population":1}'
+        in emulator.requests[-1].body["messages"][1]["content"]
+    )
 
 
 async def test_the_instruction_is_a_stable_prefix(
@@ -428,8 +433,7 @@ async def test_partial_values_grow(
     async with client.chat.completions.stream_parse(
         model=MODEL, messages=MESSAGES, response_type=Book, thinking=thinking
     ) as stream:
-        async for partial in stream:
-            partials.append(partial)
+        partials += [partial async for partial in stream]
         answer = await stream.result()
 
     assert answer.parsed == BOOK
@@ -437,7 +441,9 @@ async def test_partial_values_grow(
     assert partials[-1] == msgspec.to_builtins(BOOK)
     for partial in partials:
         assert BOOK.title.startswith(partial.get("title", ""))
-        for whole, part in zip(BOOK.chapters, partial.get("chapters", []), strict=False):
+        for whole, part in zip(
+            BOOK.chapters, partial.get("chapters", []), strict=False
+        ):
             assert whole.startswith(part)
     assert answer.completion.request_id
     assert "complete" in repr(stream)

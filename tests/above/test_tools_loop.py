@@ -84,9 +84,7 @@ async def test_two_calls_one_round(
 ) -> None:
     """Parallel calls are answered in their order and the answer ends the turn."""
     emulator.answer = saying(
-        calling(
-            Call("get_weather", {"city": "Oslo"}), Call("add", {"a": 1, "b": 2})
-        ),
+        calling(Call("get_weather", {"city": "Oslo"}), Call("add", {"a": 1, "b": 2})),
         "Cold, and three.",
     )
     messages = asking("Weather in Oslo, and 1 + 2?")
@@ -545,8 +543,7 @@ async def test_the_whole_loop_streams_as_events(
     async with client.chat.completions.stream_tools(
         model=MODEL, messages=asking("Weather?"), tools=[get_weather]
     ) as stream:
-        async for event in stream:
-            events.append(event)
+        events += [event async for event in stream]
         turn = await stream.turn()
 
     kinds = [type(event) for event in events]

@@ -1,1 +1,388 @@
 """The journal's promises, tried at every byte."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from batch.fakes import FakeWire, ask, asks, collect, make
+
+from deepseek_async import APIStatusError, BadRequestError, ContentRiskError
+from deepseek_async.batch import (
+    BatchFailed,
+    JournalError,
+    JournalLockedError,
+    JournalMismatchError,
+)
+from deepseek_async.batch.export import read_results
+from deepseek_async.batch.journal import Journal, segments
+from deepseek_async.batch.record import is_whole
+from deepseek_async.batch.upkeep import merge, repair, status
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Path:
+    return tmp_path / "job"
+
+
+async def fill(journal: Path, count: int = 5, **options: Any) -> FakeWire:
+    wire = FakeWire()
+    done = await collect(make(wire, asks(count), journal=journal, **options))
+    assert len(done) == count
+    return wire
+
+
+async def test_a_second_run_sends_nothing_that_is_finished(journal: Path) -> None:
+    """What is in the journal is neither sent nor handed out again."""
+    await fill(journal)
+    wire = FakeWire()
+    batch = make(wire, asks(8), journal=journal)
+
+    done = await collect(batch)
+
+    assert sorted(result.index for result in done) == [5, 6, 7]
+    assert sum(wire.seen.values()) == 3
+    assert batch.report.skipped == 5
+    kept = list(read_results(journal))
+    assert [result.key for result in kept] == [str(n) for n in range(8)]
+    assert all(result.ok and result.completion.text[:3] == "re:" for result in kept)
+
+
+async def test_files_are_for_their_owner_only(journal: Path) -> None:
+    """Answers may be private: 0600 for files, 0700 for the directory."""
+    await fill(journal)
+
+    assert stat.S_IMODE(journal.stat().st_mode) == 0o700
+    assert {stat.S_IMODE(p.stat().st_mode) for p in journal.iterdir()} == {0o600}
+
+
+async def test_the_journal_holds_no_request_and_no_key(journal: Path) -> None:
+    """Questions are kept as hashes only."""
+    wire = FakeWire()
+
+    async def reply(*_: object) -> Any:
+        raise BadRequestError("no", status=400)
+
+    wire.reply = reply
+    await collect(make(wire, [ask("a very private question")], journal=journal))
+
+    assert b"private" not in b"".join(p.read_bytes() for p in journal.iterdir())
+
+
+async def test_a_link_in_place_of_a_segment_is_not_followed(
+    journal: Path, tmp_path: Path
+) -> None:
+    """A planted symbolic link makes an error, not a write elsewhere."""
+    await fill(journal)
+    target = tmp_path / "elsewhere"
+    segment = segments(journal)[0]
+    segment.rename(target)
+    segment.symlink_to(target)
+
+    with pytest.raises(JournalError, match="000000"):
+        await collect(make(FakeWire(), asks(5), journal=journal))
+
+
+async def test_a_torn_tail_is_cut_at_every_byte(journal: Path, tmp_path: Path) -> None:
+    """However much of the last record is there, only its own request is repeated."""
+    await fill(journal, 4)
+    whole = segments(journal)[0].read_bytes()
+    last = len(whole.splitlines(keepends=True)[-1])
+
+    for size in range(len(whole) - last, len(whole)):
+        copy = tmp_path / f"copy{size}"
+        shutil.copytree(journal, copy)
+        os.truncate(segments(copy)[0], size)
+        wire = FakeWire()
+        await collect(make(wire, asks(4), journal=copy))
+        assert sum(wire.seen.values()) == 1
+        assert [r.index for r in read_results(copy)] == [0, 1, 2, 3]
+        assert status(copy).is_sound
+        shutil.rmtree(copy)
+
+
+async def test_a_flipped_byte_is_detected_wherever_it_is(journal: Path) -> None:
+    """A damaged record with good ones after it is named by file, line and offset."""
+    await fill(journal, 3)
+    segment = segments(journal)[0]
+    whole = segment.read_bytes()
+    second = whole.index(b"\n") + 1
+    end = whole.index(b"\n", second)
+
+    for at in (*range(second, end + 1), len(whole) - 5):
+        segment.write_bytes(
+            whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :]
+        )
+        line = 2 if at <= end else 3
+        with pytest.raises(JournalError, match=rf"000000.*offset \d+ \(line {line}"):
+            Journal(journal, _job(journal))
+
+
+def _job(journal: Path) -> dict[str, str]:
+    from deepseek_async.batch.journal import read_manifest  # noqa: PLC0415
+
+    return read_manifest(journal).job
+
+
+async def test_repair_keeps_the_good_records(journal: Path) -> None:
+    """After a repair only the damaged request is open again."""
+    await fill(journal, 5)
+    segment = segments(journal)[0]
+    whole = bytearray(segment.read_bytes())
+    whole[whole.index(b"\n") + 9] ^= 4
+    segment.write_bytes(whole)
+
+    assert len(status(journal).damage) == 1
+    (left_out,) = repair(journal)
+
+    assert left_out.line == 2
+    wire = FakeWire()
+    await collect(make(wire, asks(5), journal=journal))
+    assert sum(wire.seen.values()) == 1
+    assert [r.index for r in read_results(journal)] == [0, 1, 2, 3, 4]
+
+
+async def test_a_second_runner_is_refused(journal: Path) -> None:
+    """The lock names the process that has it."""
+    async with make(FakeWire(), asks(2), journal=journal):
+        with pytest.raises(JournalLockedError, match=f"process {os.getpid()}"):
+            await collect(make(FakeWire(), asks(2), journal=journal))
+        assert status(journal).is_running
+    assert not status(journal).is_running
+
+
+async def test_changed_input_is_named(journal: Path) -> None:
+    """The first row that differs is named, and nothing is sent for it."""
+    await fill(journal, 4)
+    changed = asks(6)
+    changed[2] = ask("something else")
+    wire = FakeWire()
+
+    with pytest.raises(JournalMismatchError, match=r"requests\[2\]"):
+        await collect(make(wire, changed, journal=journal))
+
+    assert "something else" not in wire.seen
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("defaults", {"max_tokens": 5}),
+        ("request", lambda row: row),
+        ("key", lambda _: "k"),
+        ("shard", (0, 2)),
+    ],
+)
+async def test_changed_arguments_are_named(
+    journal: Path, option: str, value: object
+) -> None:
+    """Other parameters make another job, whatever the input."""
+    await fill(journal, 2)
+
+    with pytest.raises(JournalMismatchError, match=option):
+        await collect(make(FakeWire(), asks(2), journal=journal, **{option: value}))
+
+
+async def test_failed_requests_are_tried_again_by_default(journal: Path) -> None:
+    """A resumed run repeats failures, unless it is told not to; an answer stands."""
+    wire = FakeWire()
+    wire.fail(lambda text: ContentRiskError("no", status=400) if "3" in text else None)
+    await collect(make(wire, asks(5), journal=journal))
+
+    quiet = FakeWire()
+    await collect(make(quiet, asks(5), journal=journal, retry_failed=False))
+    assert not quiet.seen
+    again = FakeWire()
+    done = await collect(make(again, asks(5), journal=journal))
+
+    assert list(again.seen) == ["question 3"]
+    assert [r.index for r in done] == [3]
+    assert all(r.ok for r in read_results(journal))
+
+
+async def test_a_failure_comes_back_as_what_it_was(journal: Path) -> None:
+    """Class, message, status and reason survive the journal."""
+    wire = FakeWire()
+    error = ContentRiskError("content exists risk", status=400, reason="content_risk")
+    wire.fail(lambda _: error)
+    await collect(make(wire, asks(1), journal=journal))
+
+    (kept,) = read_results(journal)
+
+    assert isinstance(kept, BatchFailed)
+    assert type(kept.error) is ContentRiskError
+    assert isinstance(kept.error, APIStatusError)
+    assert (kept.error.status, kept.error.reason) == (400, "content_risk")
+    assert str(kept.error) == str(error)
+
+
+async def test_an_unwritable_directory_is_told_before_anything_is_sent(
+    tmp_path: Path,
+) -> None:
+    """A path that cannot be a directory is an error that names it."""
+    path = tmp_path / "file"
+    path.write_text("x")
+    wire = FakeWire()
+
+    with pytest.raises(JournalError, match="file"):
+        await collect(make(wire, asks(1), journal=path / "journal"))
+
+    assert not wire.seen
+
+
+class Failing:
+    """Makes writes or syncs fail for a while."""
+
+    def __init__(self, code: int, call: str, times: int) -> None:
+        self.code = code
+        self.times = times
+        self.call = call
+        self.real = getattr(os, call)
+
+    def __call__(self, file: int, *data: Any) -> Any:
+        if self.times > 0:
+            self.times -= 1
+            if data:
+                self.real(file, bytes(data[0])[: len(data[0]) // 2])
+            raise OSError(self.code, os.strerror(self.code))
+        return self.real(file, *data)
+
+
+@pytest.fixture(params=["write-full", "sync-broken"])
+def failing(request: pytest.FixtureRequest, monkeypatch: Any) -> Iterator[Failing]:
+    if request.param == "write-full":
+        disk = Failing(errno.ENOSPC, "write", 3)
+        monkeypatch.setattr("deepseek_async.batch.journal.os.write", disk)
+    else:
+        disk = Failing(errno.EIO, "fdatasync", 2)
+        monkeypatch.setattr("deepseek_async.batch.journal._sync", disk)
+    return iter([disk])
+
+
+async def test_a_disk_that_fails_for_a_while_costs_nothing(
+    journal: Path, failing: Iterator[Failing]
+) -> None:
+    """No result is lost, none is asked for twice, and no half record stays."""
+    Journal(journal, {"endpoint": "x"}).close()  # the manifest is there already
+    shutil.rmtree(journal)
+    disk = next(failing)
+    times, disk.times = disk.times, 0
+    wire = FakeWire()
+    batch = make(wire, asks(30), journal=journal)
+    async with batch:
+        disk.times = times
+        done = [result async for result in batch]
+
+    assert len(done) == 30
+    assert set(wire.seen.values()) == {1}
+    assert disk.times == 0
+    assert [r.index for r in read_results(journal)] == list(range(30))
+    assert status(journal).is_sound
+    again = FakeWire()
+    await collect(make(again, asks(30), journal=journal))
+    assert not again.seen
+
+
+async def test_a_disk_that_stays_full_ends_the_batch_with_its_results(
+    journal: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was paid for is handed out, then the error names file and offset."""
+    monkeypatch.setattr("deepseek_async.batch.runner.PATIENCE", 0.2)
+    wire = FakeWire()
+    batch = make(wire, asks(100), journal=journal)
+    done: list[str] = []
+    with pytest.raises(JournalError, match=r"000000\.jsonl, offset \d+"):
+        async with batch:
+            disk = Failing(errno.ENOSPC, "write", 1_000_000)
+            monkeypatch.setattr("deepseek_async.batch.journal.os.write", disk)
+            async for result in batch:
+                done.append(result.key)  # noqa: PERF401 - raises on its way
+
+    assert sorted(done) == sorted(
+        text.removeprefix("question ") for text in wire.seen
+    )
+    assert 0 < len(done) <= 3 * 8
+
+
+async def test_segments_rotate_and_are_read_back(
+    journal: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many segments are one journal."""
+    monkeypatch.setattr("deepseek_async.batch.journal.SEGMENT_SIZE", 1_000)
+    await fill(journal, 40)
+
+    assert len(segments(journal)) > 3
+    wire = FakeWire()
+    await collect(make(wire, asks(40), journal=journal))
+    assert not wire.seen
+    assert [r.index for r in read_results(journal)] == list(range(40))
+
+
+async def test_shards_share_the_rows_and_merge(tmp_path: Path) -> None:
+    """Every row is in exactly one shard; merged they are the whole."""
+    seen = 0
+    for part in range(3):
+        wire = FakeWire()
+        path = tmp_path / str(part)
+        await collect(make(wire, asks(60), journal=path, shard=(part, 3)))
+        assert 5 < len(wire.seen) < 40
+        seen += len(wire.seen)
+    assert seen == 60
+
+    found = merge(tmp_path / "all", [tmp_path / str(part) for part in range(3)])
+
+    assert (found.ok, found.shard) == (60, "0/1")
+    assert [r.index for r in read_results(tmp_path / "all")] == list(range(60))
+    wire = FakeWire()
+    await collect(make(wire, asks(60), journal=tmp_path / "all"))
+    assert not wire.seen
+
+
+async def test_journals_of_different_jobs_do_not_merge(tmp_path: Path) -> None:
+    """The argument that differs is named."""
+    await fill(tmp_path / "a")
+    await fill(tmp_path / "b", defaults={"max_tokens": 7})
+
+    with pytest.raises(JournalMismatchError, match="defaults"):
+        merge(tmp_path / "all", [tmp_path / "a", tmp_path / "b"])
+
+
+async def test_lines_are_plain_json_with_a_checksum(journal: Path) -> None:
+    """A record is one JSON object on a line, its CRC last."""
+    await fill(journal, 2)
+
+    for line in segments(journal)[0].read_bytes().splitlines(keepends=True):
+        assert is_whole(line)
+        assert not is_whole(line[:-1])
+        assert not is_whole(line.replace(b'"s":"ok"', b'"s":"er"'))
+
+
+def test_a_full_disk_is_survived_on_a_real_one(tmp_path: Path) -> None:
+    """On a tmpfs of 256 KiB that is freed in time, no row is lost or repeated."""
+    place = tmp_path / "small"
+    place.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(place)],
+        check=False,
+        capture_output=True,
+    )
+    if mounted.returncode:
+        pytest.skip("mounting is not permitted here")
+    try:
+        ran = subprocess.run(
+            [sys.executable, str(Path(__file__).with_name("full_disk.py")), place],
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+        assert ran.returncode == 0, ran.stderr
+    finally:
+        subprocess.run(["umount", str(place)], check=True)

@@ -151,7 +151,8 @@ async def test_fatal_refusal_stops(
     run = await cli("batch", write(tmp_path / "in.jsonl", *rows), "-", "-c", "4")
 
     assert run.code == 4
-    assert f"rows: {status}: " in run.error
+    assert f"stopped after {len(read(run.out))} of 200 rows" in run.error
+    assert {401: "API key", 402: "money"}[status] in run.error
     assert 1 <= len(read(run.out)) < 20
     assert len(api.requests) < 20
 

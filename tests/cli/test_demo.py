@@ -57,14 +57,14 @@ async def test_demo_fails_with_the_api(
     target = tmp_path / "out.jsonl"
     api.script(Status(status=400, stream=False))
     some = await cli("demo", "--limit", "3", "-o", target)
-    api.fault = lambda _: Status(status=402, stream=False)
+    api.script(Status(status=402, stream=False, times=9))
     fatal = await cli("demo", "--limit", "3", "-o", target)
     api.fault = lambda _: Status(status=401)
     refused = await cli("demo", "--limit", "3", "-o", target)
 
     assert (some.code, fatal.code, refused.code) == (1, 4, 4)
     assert "2 / 1" in some.out
-    assert "402" in fatal.error
+    assert "money" in fatal.error
     assert "401" in refused.error
 
 

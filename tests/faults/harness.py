@@ -110,6 +110,11 @@ async def no_task_left() -> None:
     raise AssertionError(message)
 
 
+# What is loaded by now is no garbage of any test: later collections may skip it.
+gc.collect()
+gc.freeze()
+
+
 @contextmanager
 def no_resource_warning() -> Generator[None, None, None]:
     """Fail on anything that is finalized unclosed within the block."""
@@ -214,12 +219,16 @@ def _request(options: dict[str, Any]) -> Any:
 
 async def open_stream(client: AsyncDeepSeek, **options: Any) -> ChatStream:
     """A stream of the canary prompt."""
-    return await client.chat.completions.create(stream=True, **_request(options))
+    stream: ChatStream
+    stream = await client.chat.completions.create(stream=True, **_request(options))
+    return stream
 
 
 async def ask(client: AsyncDeepSeek, **options: Any) -> ChatCompletion:
     """The awaited answer to the canary prompt."""
-    return await client.chat.completions.create(stream=None, **_request(options))
+    answer: ChatCompletion
+    answer = await client.chat.completions.create(stream=None, **_request(options))
+    return answer
 
 
 async def by_await(client: AsyncDeepSeek, taken: Taken) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gzip
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from deepseek_async import (
     APIStatusError,
@@ -60,21 +60,11 @@ from .wire import (
     stall,
 )
 
-NEVER = 9.0
-CLOCKS = Timeouts(
-    connect=0.2, head=0.2, first_payload=0.2, payload_gap=0.2, silence=NEVER
-)
-SILENCE = Timeouts(
-    connect=0.3, head=NEVER, first_payload=NEVER, payload_gap=NEVER, silence=0.2
-)
-DEADLINE = Timeouts(
-    connect=NEVER,
-    head=NEVER,
-    first_payload=NEVER,
-    payload_gap=NEVER,
-    silence=NEVER,
-    deadline=0.2,
-)
+LIMIT = 0.2
+"""Of the clock under test, in seconds."""
+
+PATIENCE = 9.0
+"""Of all other clocks: they outlast every hard limit."""
 
 JSON_HEAD = head(Transfer_Encoding="chunked")
 HALF_ANSWER = completion()[:40]
@@ -91,10 +81,10 @@ class Fault:
         error: What the awaiting caller gets.
         stream_error: What the reader of the stream gets; the same if not given.
         partial: What a stream keeps; `None` where it does not even open.
-        clocks: The client's timeouts.
+        clock: The clocks of `Timeouts` that are short; the others outlast the test.
         closes: Whether the client must have closed the connection by itself.
         greeting: Whether the reply is played on connect.
-        seconds: The least and most time it may take.
+        status: The status the error must have.
     """
 
     answer: Reply
@@ -102,11 +92,17 @@ class Fault:
     stream: Reply | None = None
     stream_error: type[DeepSeekError] | None = None
     partial: str | None = None
-    clocks: Timeouts = CLOCKS
+    clock: tuple[str, ...] = ()
     closes: bool = True
     greeting: bool = False
     status: int | None = None
-    seconds: tuple[float, float] = field(default=(0.0, 1.5))
+
+    @property
+    def timeouts(self) -> Timeouts:
+        """The clocks of the client."""
+        names = ("connect", "head", "first_payload", "payload_gap", "silence")
+        limits = dict.fromkeys(names, PATIENCE) | dict.fromkeys(self.clock, LIMIT)
+        return Timeouts(**limits)
 
     def reply(self, request: Request) -> Reply:
         if request.is_stream and self.stream is not None:
@@ -118,7 +114,6 @@ def _chunked_stream(*events: bytes) -> Reply:
     return (send(STREAM_HEAD + framed(b"".join(events))),)
 
 
-TIMED = (0.19, 1.5)
 ONE_TWO = "".join(PIECES[:2])
 
 FAULTS: dict[str, Fault] = {
@@ -239,15 +234,15 @@ FAULTS: dict[str, Fault] = {
         partial="one ",
     ),
     "stall at the handshake": Fault(
-        (stall(),), ConnectTimeoutError, greeting=True, seconds=TIMED
+        (stall(),), ConnectTimeoutError, greeting=True, clock=("connect",)
     ),
-    "stall at the head": Fault((stall(),), ResponseHeadTimeoutError, seconds=TIMED),
+    "stall at the head": Fault((stall(),), ResponseHeadTimeoutError, clock=("head",)),
     "stall before the first payload": Fault(
         (send(JSON_HEAD), stall()),
         FirstPayloadTimeoutError,
         stream=(send(STREAM_HEAD), stall()),
         partial="",
-        seconds=TIMED,
+        clock=("first_payload",),
     ),
     "stall inside the first payload": Fault(
         (send(JSON_HEAD + framed(HALF_ANSWER)), stall()),
@@ -255,79 +250,76 @@ FAULTS: dict[str, Fault] = {
         stream=(*_chunked_stream(FIRST[:30]), stall()),
         stream_error=FirstPayloadTimeoutError,
         partial="",
-        seconds=TIMED,
+        clock=("payload_gap", "first_payload"),
     ),
     "stall in the midst of the body": Fault(
         (send(JSON_HEAD + framed(HALF_ANSWER)), stall()),
         PayloadGapTimeoutError,
         stream=(*_chunked_stream(FIRST, SECOND[:30]), stall()),
         partial="one ",
-        seconds=TIMED,
+        clock=("payload_gap",),
     ),
     "stall after the last payload": Fault(
         (send(JSON_HEAD + framed(completion())), stall()),
         PayloadGapTimeoutError,
         stream=(*_chunked_stream(FIRST, SECOND, THIRD, FINISH), stall()),
         partial="one two three",
-        seconds=TIMED,
+        clock=("payload_gap",),
     ),
     "silence before the first payload": Fault(
         (send(JSON_HEAD), stall()),
         SilenceTimeoutError,
         stream=(send(STREAM_HEAD), stall()),
         partial="",
-        clocks=SILENCE,
-        seconds=TIMED,
+        clock=("silence",),
     ),
     "silence in the midst of the body": Fault(
         (send(JSON_HEAD + framed(HALF_ANSWER)), stall()),
         SilenceTimeoutError,
         stream=(*_chunked_stream(FIRST), stall()),
         partial="one ",
-        clocks=SILENCE,
-        seconds=TIMED,
+        clock=("silence",),
     ),
     "the deadline before the head": Fault(
-        (stall(),), DeadlineExceededError, clocks=DEADLINE, seconds=TIMED
+        (stall(),), DeadlineExceededError, clock=("deadline",)
     ),
     "the deadline in the midst of the body": Fault(
         (send(JSON_HEAD + framed(b"{")), endless(framed(b" "), 0.05)),
         DeadlineExceededError,
         stream=(*_chunked_stream(FIRST), endless(framed(text_event("")), 0.05)),
         partial="one ",
-        clocks=DEADLINE,
-        seconds=TIMED,
+        clock=("deadline",),
     ),
     "endless keep-alives": Fault(
         (send(JSON_HEAD), endless(framed(b"\n"), 0.02)),
         FirstPayloadTimeoutError,
         stream=(send(STREAM_HEAD), endless(framed(KEEP_ALIVE), 0.02)),
         partial="",
-        seconds=TIMED,
+        clock=("first_payload",),
     ),
     "endless keep-alives after a payload": Fault(
         (send(JSON_HEAD + framed(b"{")), endless(framed(b"\n"), 0.02)),
         PayloadGapTimeoutError,
         stream=(*_chunked_stream(FIRST), endless(framed(KEEP_ALIVE), 0.02)),
         partial="one ",
-        seconds=TIMED,
+        clock=("payload_gap",),
     ),
     "endless events without content": Fault(
         (send(JSON_HEAD), endless(framed(b" "), 0.02)),
         FirstPayloadTimeoutError,
         stream=(send(STREAM_HEAD), endless(framed(b"event: ping\ndata: {}\n\n"), 0.02)),
         partial="",
-        seconds=TIMED,
+        clock=("first_payload",),
     ),
     "slow-loris in the head": Fault(
-        (drip(head(), 0.05),), ResponseHeadTimeoutError, seconds=TIMED
+        (drip(head(), 0.05),), ResponseHeadTimeoutError, clock=("head",)
     ),
     "slow-loris in the body": Fault(
         (send(head(Content_Length="5000")), drip(completion(), 0.05)),
         PayloadGapTimeoutError,
         stream=(send(UNFRAMED_HEAD + FIRST), drip(SECOND, 0.05)),
         partial="one ",
-        seconds=TIMED,
+        clock=("payload_gap",),
     ),
     "an empty 200": Fault(
         (send(whole(b"")),),
@@ -367,7 +359,7 @@ FAULTS: dict[str, Fault] = {
         (send(head("503 Busy", Content_Length="900") + b'{"error'), stall()),
         ServiceUnavailableError,
         status=503,
-        seconds=TIMED,
+        clock=("silence",),
     ),
     "a 429": Fault(
         (send(whole(error_body("Too many requests", "rate_limit_error"), "429 Many")),),
@@ -436,7 +428,8 @@ FAULTS: dict[str, Fault] = {
             flood(framed(b"x" * 262_144), 80),
         ),
         partial="one ",
-        clocks=Timeouts(),
-        seconds=(0.0, 4.0),
     ),
 }
+
+TIMED = tuple(name for name, fault in FAULTS.items() if fault.clock)
+UNTIMED = tuple(name for name, fault in FAULTS.items() if not fault.clock)
