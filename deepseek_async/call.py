@@ -37,6 +37,7 @@ class Call:
         request: What is sent.
         attempts: The attempts so far.
         deadline_at: The loop time of the overall deadline, or infinity.
+        opening: The attempt that waits for its response head, if one does.
     """
 
     __slots__ = (
@@ -44,11 +45,11 @@ class Call:
         "_attempt_at",
         "_loop",
         "_manager",
-        "_opening",
         "_started_at",
         "_wake",
         "attempts",
         "deadline_at",
+        "opening",
         "request",
     )
 
@@ -58,7 +59,7 @@ class Call:
         deadline = (request.timeouts or manager.timeouts).deadline
         self._manager = manager
         self._started_at = self._attempt_at = now
-        self._opening: Opening | None = None
+        self.opening: Opening | None = None
         self._wake: asyncio.Event | None = None
         self._abandoned: DeepSeekError | None = None
         self.request = request
@@ -81,8 +82,8 @@ class Call:
             reason: What the waiting task is to raise.
         """
         self._abandoned = reason
-        if self._opening is not None:
-            self._opening.abort(reason)
+        if self.opening is not None:
+            self.opening.abort(reason)
         if self._wake is not None:
             self._wake.set()
 
@@ -111,18 +112,13 @@ class Call:
         if self._abandoned is not None:
             raise self._abandoned
         self._attempt_at = self._loop.time()
-        response = await self._manager.open(
-            self.request, self.deadline_at, self._watch_opening
-        )
+        response = await self._manager.open(self.request, self.deadline_at, self)
         if response.status == 200:  # noqa: PLR2004
             return response
         # A local variable with the body would show in a traceback what a server echoes.
         raise status_error(
             response.status, response.headers, await response.read_error()
         )
-
-    def _watch_opening(self, opening: Opening | None) -> None:
-        self._opening = opening
 
     async def recover(self, failure: APIError) -> None:
         """Wait for the next attempt after a failed one, or raise if there is none.

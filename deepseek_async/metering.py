@@ -17,7 +17,7 @@ from typing import Final, TypeVar
 from msgspec import Struct
 
 from .errors import ConfigurationError, SpendLimitError
-from .pricing import PRICES, Bill, Price
+from .pricing import PRICES, Bill, Price, Rate
 from .types.usage import CompletionTokensDetails, PromptTokensDetails, Usage
 
 K = TypeVar("K", bound=Hashable)
@@ -61,46 +61,59 @@ class Totals(Struct, frozen=True, kw_only=True):
 
 
 class _Tally:
-    """The running totals of one model and tag."""
+    """The running totals of one model and tag: plain counts, priced when asked for."""
 
-    __slots__ = (
-        "cached",
-        "calls",
-        "completion",
-        "cost",
-        "hit",
-        "prompt",
-        "reasoning",
-        "unfinished",
-        "unpriced",
-    )
+    __slots__ = ("at_rate", "cached", "calls", "reasoning", "unfinished", "unpriced")
 
     def __init__(self) -> None:
         self.calls = self.cached = self.unfinished = self.unpriced = 0
-        self.prompt = self.hit = self.completion = self.reasoning = 0
-        self.cost = Decimal(0)
+        self.reasoning = 0
+        #: What determines the rate -> tokens of cache hits, cache misses, output.
+        self.at_rate: dict[Rate | None, list[int]] = {}
 
-    def add(self, usage: Usage) -> None:
+    def add(self, usage: Usage, rate: Rate | None) -> None:
         # The counts come from the server: a negative one must not take any away.
-        self.prompt += max(0, usage.prompt_tokens)
-        self.hit += max(0, usage.cached_tokens)
-        self.completion += max(0, usage.completion_tokens)
-        self.reasoning += max(0, usage.reasoning_tokens)
+        hit, prompt = usage.cached_tokens, usage.prompt_tokens
+        counts = self.at_rate.get(rate)
+        if counts is None:
+            counts = self.at_rate[rate] = [0, 0, 0]
+        if hit > 0:
+            counts[0] += hit
+            prompt -= hit
+        if prompt > 0:
+            counts[1] += prompt
+        if usage.completion_tokens > 0:
+            counts[2] += usage.completion_tokens
+        if usage.reasoning_tokens > 0:
+            self.reasoning += usage.reasoning_tokens
+
+    def cost(self) -> Decimal:
+        return sum(
+            (
+                rate.amount(hit, miss, output)
+                for rate, (hit, miss, output) in self.at_rate.items()
+                if rate is not None
+            ),
+            Decimal(0),
+        )
 
     def totals(self) -> Totals:
+        hit, miss, output = (
+            sum(counts[place] for counts in self.at_rate.values()) for place in range(3)
+        )
         return Totals(
             calls=self.calls,
             cached=self.cached,
             unfinished=self.unfinished,
             unpriced=self.unpriced,
-            cost=self.cost,
+            cost=self.cost(),
             usage=Usage(
-                prompt_tokens=self.prompt,
-                completion_tokens=self.completion,
-                total_tokens=self.prompt + self.completion,
-                prompt_cache_hit_tokens=self.hit,
-                prompt_cache_miss_tokens=max(0, self.prompt - self.hit),
-                prompt_tokens_details=PromptTokensDetails(cached_tokens=self.hit),
+                prompt_tokens=hit + miss,
+                completion_tokens=output,
+                total_tokens=hit + miss + output,
+                prompt_cache_hit_tokens=hit,
+                prompt_cache_miss_tokens=miss,
+                prompt_tokens_details=PromptTokensDetails(cached_tokens=hit),
                 completion_tokens_details=CompletionTokensDetails(
                     reasoning_tokens=self.reasoning
                 ),
@@ -175,24 +188,27 @@ class UsageMeter:
         self.max_tags = max_tags
         self._lock = threading.Lock()
         self._limit: Decimal | None = None
-        self.spend_limit = spend_limit
         self._clear()
+        self.spend_limit = spend_limit
 
     def _clear(self) -> None:
         self._tallies: dict[tuple[str, str | None], _Tally] = {}
         self._tags: set[str | None] = set()
+        #: Kept up to date only while there is a limit to hold it against.
         self._spent = Decimal(0)
 
     def __repr__(self) -> str:
         limit = "" if self._limit is None else f" of {self._limit}"
-        return f"UsageMeter({self._spent}{limit} USD)"
+        return f"UsageMeter({self.spent}{limit} USD)"
 
     # -- what is known -------------------------------------------------------------
 
     @property
     def spent(self) -> Decimal:
         """US dollars spent since the start or the last reset."""
-        return self._spent
+        with self._lock:
+            tallies = list(self._tallies.values())
+        return sum((tally.cost() for tally in tallies), Decimal(0))
 
     @property
     def spend_limit(self) -> Decimal | None:
@@ -201,13 +217,16 @@ class UsageMeter:
 
     @spend_limit.setter
     def spend_limit(self, limit: Decimal | float | str | None) -> None:
-        self._limit = None if limit is None else _money(limit)
+        amount = None if limit is None else _money(limit)
+        spent = self.spent
+        with self._lock:
+            self._limit, self._spent = amount, spent
 
     @property
     def remaining(self) -> Decimal | None:
         """US dollars left of the limit, `None` without one."""
         limit = self._limit
-        return None if limit is None else max(Decimal(0), limit - self._spent)
+        return None if limit is None else max(Decimal(0), limit - self.spent)
 
     @property
     def total(self) -> Totals:
@@ -288,7 +307,6 @@ class UsageMeter:
             usage: Its token counts, `None` if they never came.
             tag: The call's tag.
         """
-        cost = None if usage is None else bill.cost(usage)
         with self._lock:
             tally = self._tally(bill.model, tag)
             if bill.is_free:
@@ -298,12 +316,12 @@ class UsageMeter:
             if usage is None:
                 tally.unfinished += 1
                 return
-            tally.add(usage)
-            if cost is None:
+            rate = bill.rate()
+            tally.add(usage, rate)
+            if rate is None:
                 tally.unpriced += 1
-                return
-            tally.cost += cost
-            self._spent += cost
+            elif self._limit is not None:
+                self._spent += bill.cost(usage) or 0
 
     def _tally(self, model: str, tag: str | None) -> _Tally:
         found = self._tallies.get((model, tag))

@@ -152,12 +152,39 @@ def _amount(usage: TokenCounts, price: Price, *, is_peak: bool) -> Decimal:
     # The counts come from the server: a negative one must not give money back.
     hit = max(0, usage.cached_tokens)
     miss = max(0, usage.prompt_tokens - hit)
-    amount = (
-        hit * price.cache_hit
-        + miss * price.cache_miss
-        + max(0, usage.completion_tokens) * price.output
-    ) / _MILLION
-    return amount * price.peak_factor if is_peak else amount
+    output = max(0, usage.completion_tokens)
+    return Rate(price=price, is_peak=is_peak).amount(hit, miss, output)
+
+
+class Rate(Struct, frozen=True, kw_only=True):
+    """A price at a time of day.
+
+    Attributes:
+        price: The price.
+        is_peak: Whether peak prices apply.
+    """
+
+    price: Price
+    is_peak: bool
+
+    def amount(self, hit: int, miss: int, output: int) -> Decimal:
+        """What tokens cost at this rate, in US dollars.
+
+        Args:
+            hit: Input tokens read from the context cache.
+            miss: Other input tokens.
+            output: Output tokens.
+        """
+        price = self.price
+        amount = (
+            hit * price.cache_hit + miss * price.cache_miss + output * price.output
+        ) / _MILLION
+        return amount * price.peak_factor if self.is_peak else amount
+
+
+@lru_cache(maxsize=256)
+def _rate(price: Price, hour: int) -> Rate:
+    return Rate(price=price, is_peak=_is_peak_hour(hour))
 
 
 @lru_cache(maxsize=64)
@@ -195,7 +222,12 @@ class Bill(Struct, frozen=True, kw_only=True):
         """
         if self.is_free:
             return Decimal(0)
-        price = (PRICES if self.prices is None else self.prices).get(self.model)
-        if price is None:
+        rate = self.rate()
+        if rate is None:
             return None
-        return _amount(usage, price, is_peak=_is_peak_hour(int(self.at // 3_600)))
+        return _amount(usage, rate.price, is_peak=rate.is_peak)
+
+    def rate(self) -> Rate | None:
+        """The rate the call is charged at, `None` where the model has no price."""
+        price = (PRICES if self.prices is None else self.prices).get(self.model)
+        return None if price is None else _rate(price, int(self.at // 3_600))

@@ -12,9 +12,9 @@ import asyncio
 import os
 import ssl
 import threading
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import suppress
-from typing import Final
+from typing import Final, Protocol
 
 import aiohttp
 import anyio
@@ -125,6 +125,12 @@ async def _close_with_loop(session: LoopSession) -> AsyncGenerator[None, None]:
         await session.close()
 
 
+class Holder(Protocol):
+    """Whoever wants to be able to abort an opening."""
+
+    opening: Opening | None
+
+
 class SessionManager:
     """Owns the connections and what every request has in common.
 
@@ -179,6 +185,7 @@ class SessionManager:
         self._urls: dict[tuple[str, bool], URL] = {}
         self._sessions: dict[asyncio.AbstractEventLoop, LoopSession] = {}
         self._lock = threading.Lock()
+        self._sign = self._headers
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else "open"
@@ -233,15 +240,15 @@ class SessionManager:
         self,
         request: WireRequest,
         deadline_at: float,
-        on_opening: Callable[[Opening | None], None],
+        holder: Holder,
     ) -> LiveResponse:
         """Send a request once and wait for the response head.
 
         Args:
             request: What to send.
             deadline_at: The loop time by which all must be over, or infinity.
-            on_opening: Told of the exchange while it waits for its head, and of its
-                end by `None`, so that another task can abort it.
+            holder: Given the opening while it waits for its head, so that another
+                task can abort it.
 
         Returns:
             The response, its body unread. It holds a connection slot until it ends.
@@ -256,7 +263,7 @@ class SessionManager:
             await _wait_for_slot(session, timeouts, deadline_at)
         opening = Opening(timeouts, deadline_at)
         session.openings.add(opening)
-        on_opening(opening)
+        holder.opening = opening
         opened: LiveResponse | None = None
         failure: DeepSeekError = ClientClosedError("the client was closed meanwhile")
         try:
@@ -277,7 +284,7 @@ class SessionManager:
             opened.close()
         finally:
             session.openings.discard(opening)
-            on_opening(None)
+            holder.opening = None
             if opened is None:
                 session.slots.release()
         raise failure
@@ -287,14 +294,7 @@ class SessionManager:
         limits = self._limits.get(limit)
         if limits is None:
             limits = self._limits[limit] = aiohttp.ClientTimeout(connect=limit)
-        return Exchange(
-            request.method,
-            self._url(request),
-            headers=lambda: self._headers(request),
-            body=lambda: request.body,
-            proxy=self.proxy,
-            limits=limits,
-        )
+        return Exchange(request, self._url(request), self._sign, self.proxy, limits)
 
     def _url(self, request: WireRequest) -> URL:
         key = request.path, request.beta

@@ -27,6 +27,7 @@ from .errors import (
     UnexpectedContentTypeError,
 )
 from .opening import Opening, current_opening
+from .request import WireRequest
 from .timeouts import BodyClock, connect_error
 from .watch import Watch
 
@@ -41,27 +42,29 @@ MAX_ERROR_BODY: Final = 64 * 1024
 
 
 class Exchange:
-    """What it takes to send one request; its parts are functions where secret.
+    """What it takes to send one request. Headers exist only while they are sent.
 
-    A function keeps the headers and the body out of every frame of this library.
+    Args:
+        request: The request; its `repr` hides the body.
+        url: The full URL.
+        sign: Makes the headers, the key among them.
+        proxy: A proxy's URL.
+        limits: aiohttp's own clock, used for connecting.
     """
 
-    __slots__ = ("body", "headers", "limits", "method", "proxy", "url")
+    __slots__ = ("limits", "proxy", "request", "sign", "url")
 
     def __init__(
         self,
-        method: str,
+        request: WireRequest,
         url: URL,
-        *,
-        headers: Callable[[], dict[str, str]],
-        body: Callable[[], bytes],
+        sign: Callable[[WireRequest], dict[str, str]],
         proxy: str | None,
         limits: aiohttp.ClientTimeout,
     ) -> None:
-        self.method = method
+        self.request = request
         self.url = url
-        self.headers = headers
-        self.body = body
+        self.sign = sign
         self.proxy = proxy
         self.limits = limits
 
@@ -98,10 +101,10 @@ async def open_response(
     watch.add(opening, opening.earliest)
     try:
         response = await http.request(
-            exchange.method,
+            exchange.request.method,
             exchange.url,
-            data=_payload(exchange.body()),
-            headers=exchange.headers(),
+            data=_payload(exchange.request.body),
+            headers=exchange.sign(exchange.request),
             allow_redirects=False,
             proxy=exchange.proxy,
             timeout=exchange.limits,

@@ -174,7 +174,7 @@ def test_close_the_stream_after_every_step(phase: str, loop: str) -> None:
     async def sweep() -> None:
         async with served(reply, retry=policy, max_connections=1) as (_server, client):
             client._manager.budget = RetryBudget(reserve=1e6, ceiling=1e6)
-            for count in range(0, 40, 1 if phase != "drain" else 10):
+            for count in range(0, 40, 1 if phase != "drain" else 20):
                 await close_after(client, count)
 
     run_on(loop, sweep(), limit=8.0)

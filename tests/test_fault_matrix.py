@@ -9,7 +9,16 @@ import pytest
 from faults.answers import (
     head,
 )
-from faults.harness import LOOPS, MODES, Mode, Taken, clean_client, run_on
+from faults.harness import (
+    LOOPS,
+    MATRIX_MODES,
+    MODES,
+    STREAM_MODES,
+    Mode,
+    Taken,
+    clean_client,
+    run_on,
+)
 from faults.matrix import FAULTS, LIMIT, TIMED, UNTIMED, Fault
 from faults.wire import (
     FaultServer,
@@ -27,7 +36,7 @@ from deepseek_async import (
 
 async def _suffer(fault: Fault, name: str, mode: Mode) -> None:
     """Run one fault in one mode, and check everything that is promised."""
-    is_stream = name != "await"
+    is_stream = name in STREAM_MODES
     expected = (fault.stream_error if is_stream else None) or fault.error
     greeting = fault.answer if fault.greeting else None
     options = {"timeouts": fault.timeouts, "max_body_size": 1_000_000}
@@ -68,14 +77,14 @@ async def _suffer_all(names: Iterable[str]) -> None:
 
     async def suffer(name: str, mode: str) -> None:
         try:
-            await _suffer(FAULTS[name], mode, MODES[mode])
+            await _suffer(FAULTS[name], mode, MATRIX_MODES[mode])
         except BaseException as error:
             error.add_note(f"fault: {name}, mode: {mode}")
             raise
 
     async with asyncio.TaskGroup() as group:
         for name in names:
-            for mode in MODES:
+            for mode in MATRIX_MODES:
                 group.create_task(suffer(name, mode))
 
 
@@ -94,14 +103,14 @@ def test_faults_that_take_time(part: int, loop: str) -> None:
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", MATRIX_MODES)
 def test_refused(mode: str, loop: str) -> None:
     """Nobody listens: a ConnectError that names host and port, and nothing left."""
 
     async def refused() -> None:
         async with clean_client(f"http://127.0.0.1:{closed_port()}") as client:
             with pytest.raises(ConnectError, match=r"127\.0\.0\.1"):
-                await MODES[mode](client, Taken())
+                await MATRIX_MODES[mode](client, Taken())
 
     run_on(loop, refused())
 
@@ -116,13 +125,13 @@ def test_redirect(status: str, loop: str) -> None:
             location = f"{other.url}/stolen?x=secret"
             reply = (send(head(status, Location=location, Content_Length="0")),)
             async with FaultServer(reply) as server:
-                for mode in MODES.values():
+                for mode in MATRIX_MODES.values():
                     async with clean_client(server.url) as client:
                         with pytest.raises(APIStatusError) as caught:
                             await mode(client, Taken())
                         assert caught.value.status == int(status[:3])
                         assert "secret" not in str(caught.value)
-                assert len(server.requests) == len(MODES)
+                assert len(server.requests) == len(MATRIX_MODES)
             assert other.connections == []
 
     run_on(loop, redirected())

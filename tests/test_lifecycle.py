@@ -269,6 +269,17 @@ def test_one_client_and_two_loops_in_turn() -> None:
             runner.close()
 
 
+def test_closing_while_another_loop_stands_still() -> None:
+    """Closing reaches a loop that is not running as soon as it runs again."""
+    with no_resource_warning(), serving(good) as server:
+        client = client_of(server.url)
+        with asyncio.Runner() as runner:
+            runner.run(by_await(client, Taken()))
+            asyncio.run(client.aclose())
+            runner.run(asyncio.sleep(0.05))
+            assert server.open_connections == 0
+
+
 def test_loop_closed_without_finalizers() -> None:
     """A loop that is closed the rude way does not keep the client from the next one."""
     with serving(good) as server:

@@ -90,8 +90,8 @@ def zip_reply(bomb: bytes, kind: str, status: str = "200 OK") -> Reply:
 
 @limited(5.0)
 async def test_gzip_bomb_for_an_answer() -> None:
-    """A body that unpacks to 100 MB is refused at the limit, in bounded memory."""
-    reply = zip_reply(zipped(b'{"a":"', 100, b"x" * MB), "application/json")
+    """A body that unpacks to 50 MB is refused at the limit, in bounded memory."""
+    reply = zip_reply(zipped(b'{"a":"', 50, b"x" * MB), "application/json")
     async with served(reply, max_body_size=2 * MB) as (_server, client):
         with memory() as growth, pytest.raises(ResponseTooLargeError, match="2000000"):
             await by_await(client, Taken())
@@ -101,8 +101,8 @@ async def test_gzip_bomb_for_an_answer() -> None:
 
 @limited(8.0)
 async def test_gzip_bomb_for_a_stream() -> None:
-    """An event that unpacks to 60 MB is refused at the limit, in bounded memory."""
-    reply = zip_reply(zipped(b"data: ", 60, b"x" * MB), "text/event-stream")
+    """An event that unpacks to 50 MB is refused at the limit, in bounded memory."""
+    reply = zip_reply(zipped(b"data: ", 50, b"x" * MB), "text/event-stream")
     async with served(reply) as (_server, client):
         with memory() as growth, pytest.raises(ResponseTooLargeError):
             await by_completion(client, Taken())
@@ -128,8 +128,8 @@ async def test_gzip_bomb_of_nothing_for_a_stream(comment: bytes) -> None:
 
 @limited(5.0)
 async def test_gzip_bomb_for_an_error() -> None:
-    """An error body that unpacks to 100 MB is read in part only."""
-    reply = zip_reply(zipped(b"no ", 100, b"x" * MB), "text/plain", "500 x")
+    """An error body that unpacks to 50 MB is read in part only."""
+    reply = zip_reply(zipped(b"no ", 50, b"x" * MB), "text/plain", "500 x")
     async with served(reply) as (_server, client):
         with memory() as growth, pytest.raises(InternalServerError) as caught:
             await by_await(client, Taken())

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from typing import TypeVar
+from collections.abc import AsyncIterator, Callable
+from typing import Any, TypeVar
 
 import pytest
 from faults.answers import (
@@ -642,6 +642,19 @@ async def test_attempts_of_a_broken_stream_hold_the_last_one() -> None:
         (1, "StreamInterruptedError")
     ]
     assert caught.value.attempts[0].request_id == TRACE_ID
+    assert caught.value.attempts[0].status == 200
+
+
+@limited(3.0)
+async def test_closing_may_be_awaited() -> None:
+    """`stream.close()` acts at once, and may be awaited as in other clients."""
+    async with served(open_ended(FIRST)) as (_server, client):
+        stream = await open_stream(client)
+        close: Callable[[], Any] = stream.close
+        closing = close()
+        assert slots_in_use(client) == 0
+        await closing
+        await stream.aclose()
 
 
 @limited(3.0)

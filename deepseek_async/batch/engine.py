@@ -53,7 +53,6 @@ class Engine:
 
     Attributes:
         uncommitted: Results that are not durable yet.
-        waiting_for: Why nothing is sent though there would be something, or `None`.
         stop_reason: Why it ended early, or `None`.
         last_error: The error that ended it, if one did.
     """
@@ -74,7 +73,6 @@ class Engine:
         is_stuck: Callable[[], bool],
     ) -> None:
         self.uncommitted = 0
-        self.waiting_for: str | None = None
         self.stop_reason: str | None = None
         self.last_error: DeepSeekError | None = None
         self._attempts = attempts
@@ -192,7 +190,6 @@ class Engine:
 
     def _closed_for(self, now: float, others: int) -> float:
         """Seconds for which nothing may be sent, 0 if something may."""
-        self.waiting_for = self._obstacle()
         if self.waiting_for is not None:
             return _LOOK
         if self._limit.in_outage and self._gives_up(now):
@@ -207,7 +204,9 @@ class Engine:
             return min(wait, 0.05) if others else wait
         return self._pacer.wait(now) if self._pacer else 0.0
 
-    def _obstacle(self) -> str | None:
+    @property
+    def waiting_for(self) -> str | None:
+        """Why nothing is sent though there would be something, or `None`."""
         if self._is_paused:
             return "paused"
         if self._is_stuck():

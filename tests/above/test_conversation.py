@@ -463,7 +463,7 @@ async def test_results_of_functions_run_elsewhere(
         conversation.add_tool_result("c9", "nine")
     data = conversation.to_json()
     loaded = client.load_conversation(data, tools=[get_weather, EXTERNAL])
-    assert loaded.pending == ("c1",)
+    assert list(loaded.pending) == ["c1"]
     loaded.add_tool_result("c1", "one")
     end = await loaded.send()
 
@@ -474,7 +474,7 @@ async def test_results_of_functions_run_elsewhere(
         "c2": '{"celsius":4}',
         "c3": "three",
     }
-    assert loaded.pending == ()
+    assert not loaded.pending
     assert len(loaded.messages) == 6
 
 
@@ -506,7 +506,7 @@ async def test_prefix_drift_is_named(
     conversation = client.conversation(model=MODEL)
     await conversation.send("One")
     await conversation.send("Two")
-    assert conversation.prefix_drift is None
+    assert not conversation.prefix_drift
     await conversation.send("Three", user_id="u2")
     assert conversation.prefix_drift == PrefixDrift(part="user_id")
     assert str(conversation.prefix_drift) == "prefix changed: user_id"

@@ -16,6 +16,7 @@ from deepseek_async import (
     AsyncDeepSeek,
     AuthenticationError,
     ChatCompletion,
+    ChatStream,
     ConfigurationError,
     DeadlineExceededError,
     DeepSeekWarning,
@@ -75,7 +76,15 @@ def client_of(emulator: DeepSeekEmulator, **options: Any) -> AsyncDeepSeek:
 
 
 async def ask(client: AsyncDeepSeek, **more: Any) -> ChatCompletion:
-    return await client.chat.completions.create(model=FLASH, messages=MESSAGES, **more)
+    given: dict[str, Any] = {"model": FLASH, "messages": MESSAGES, **more}
+    answer: ChatCompletion = await client.chat.completions.create(stream=False, **given)
+    return answer
+
+
+async def ask_stream(client: AsyncDeepSeek, **more: Any) -> ChatStream:
+    given: dict[str, Any] = {"model": FLASH, "messages": MESSAGES, **more}
+    stream: ChatStream = await client.chat.completions.create(stream=True, **given)
+    return stream
 
 
 class Clock:
@@ -218,7 +227,9 @@ async def test_unknown_fields_and_calls_are_kept(
     emulator: DeepSeekEmulator, cache: ResponseCache
 ) -> None:
     """What must go back to the server survives the cache: calls, blocks, reasoning."""
-    tools = [{"type": "function", "function": {"name": "f", "parameters": {}}}]
+    tools: list[Any] = [
+        {"type": "function", "function": {"name": "f", "parameters": {}}}
+    ]
     emulator.answer = lambda _: Answer(
         reasoning="Hm.",
         tool_calls=(Call("f", {"a": 'x"y'}), Call("f", {"b": 2})),
@@ -261,7 +272,7 @@ async def test_a_spend_limit_lets_cached_answers_through(
         with pytest.raises(SpendLimitError):
             await ask(client, temperature=0.1)
         with pytest.raises(SpendLimitError):
-            await ask(client, temperature=0.1, stream=True)
+            await ask_stream(client, temperature=0.1)
 
 
 # -- joined calls ------------------------------------------------------------------
@@ -314,7 +325,7 @@ async def test_a_call_nobody_waits_for_ends(emulator: DeepSeekEmulator) -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
         await emulator.idle()
 
-        assert await ask(client)
+        assert (await ask(client)).text
         assert len(emulator.requests) == 2
 
 
@@ -331,7 +342,7 @@ async def test_a_failure_reaches_everyone_who_waits(
         assert [type(error) for error in found] == [AuthenticationError] * 3
         assert len({id(error) for error in found}) == 3
         assert len(emulator.requests) == 1
-        assert await ask(client)
+        assert (await ask(client)).text
 
 
 async def test_a_follower_keeps_its_own_deadline(emulator: DeepSeekEmulator) -> None:
@@ -343,7 +354,7 @@ async def test_a_follower_keeps_its_own_deadline(emulator: DeepSeekEmulator) -> 
         with pytest.raises(DeadlineExceededError):
             await ask(client, timeouts=Timeouts(deadline=0.1))
 
-        assert await leader
+        assert (await leader).text
 
 
 async def test_closing_the_client_ends_joined_calls(emulator: DeepSeekEmulator) -> None:
@@ -366,13 +377,13 @@ async def test_streams_replay_as_streams(
 ) -> None:
     """A cached answer streams in pieces, with events, usage and the end it had."""
     async with client_of(emulator, cache=cache) as client:
-        async with await ask(client, stream=True) as live:
+        async with await ask_stream(client) as live:
             first = await live.completion()
-        async with await ask(client, stream=True) as stream:
+        async with await ask_stream(client) as stream:
             pieces = [piece async for piece in stream.text()]
-        replay = await ask(client, stream=True)
+        replay = await ask_stream(client)
         events = [event async for event in replay.events()]
-        async with await ask(client, stream=True) as again:
+        async with await ask_stream(client) as again:
             second = await again.completion()
         awaited = await ask(client)
 
@@ -394,13 +405,15 @@ async def test_an_awaited_answer_replays_as_a_stream(
     emulator: DeepSeekEmulator,
 ) -> None:
     """Answers do not care how they were asked for: calls and extras stream too."""
-    tools = [{"type": "function", "function": {"name": "f", "parameters": {}}}]
+    tools: list[Any] = [
+        {"type": "function", "function": {"name": "f", "parameters": {}}}
+    ]
     emulator.answer = lambda _: Answer(
         reasoning="Hm so.", tool_calls=(Call("f", {"a": 1}),), extra={"blocks": [1]}
     )
     async with client_of(emulator) as client:
         first = await ask(client, tools=tools, logprobs=True)
-        async with await ask(client, tools=tools, logprobs=True, stream=True) as stream:
+        async with await ask_stream(client, tools=tools, logprobs=True) as stream:
             second = await stream.completion()
 
     assert second == first
@@ -412,9 +425,9 @@ async def test_streams_at_once_share_one_request(emulator: DeepSeekEmulator) -> 
     """A second reader plays from the start what the first is still receiving."""
     emulator.pace = Pace(latency=0.02, tokens_per_second=200)
     async with client_of(emulator) as client:
-        streams = await asyncio.gather(*(ask(client, stream=True) for _ in range(3)))
+        streams = await asyncio.gather(*(ask_stream(client) for _ in range(3)))
         await anext(streams[0])
-        late = await ask(client, stream=True)
+        late = await ask_stream(client)
         answers = await asyncio.gather(
             *(stream.completion() for stream in (*streams, late))
         )
@@ -431,8 +444,8 @@ async def test_a_leading_stream_may_be_closed(emulator: DeepSeekEmulator) -> Non
     """The first reader leaves; the second still gets it all, and so does the cache."""
     emulator.pace = Pace(latency=0.02, tokens_per_second=300)
     async with client_of(emulator) as client:
-        leader = await ask(client, stream=True)
-        follower = await ask(client, stream=True)
+        leader = await ask_stream(client)
+        follower = await ask_stream(client)
         await anext(leader)
         leader.close()
         whole = await follower.completion()
@@ -448,11 +461,11 @@ async def test_a_stream_nobody_reads_ends(emulator: DeepSeekEmulator) -> None:
     """Closed or dropped by all its readers, the live stream is closed."""
     emulator.script(Stall(after=3), Stall(after=3))
     async with client_of(emulator) as client:
-        stream = await ask(client, stream=True)
+        stream = await ask_stream(client)
         await anext(stream)
         stream.close()
         await emulator.idle()
-        dropped = await ask(client, stream=True)
+        dropped = await ask_stream(client)
         del dropped
         await emulator.idle()
 
@@ -467,7 +480,7 @@ async def test_closing_a_shared_stream_wakes_its_reader(
     """Another task's `close` ends the wait for the next chunk."""
     emulator.script(Stall(after=3))
     async with client_of(emulator) as client:
-        stream = await ask(client, stream=True)
+        stream = await ask_stream(client)
         reading = asyncio.create_task(stream.completion())
         while not stream.partial.choices:  # noqa: ASYNC110 - chunks tell nobody
             await asyncio.sleep(0)
@@ -482,13 +495,13 @@ async def test_broken_streams_are_not_kept(emulator: DeepSeekEmulator) -> None:
     """A cut reaches every reader with the partial answer, and is asked for again."""
     emulator.script(Cut(events=9))
     async with client_of(emulator) as client:
-        streams = await asyncio.gather(*(ask(client, stream=True) for _ in range(2)))
+        streams = await asyncio.gather(*(ask_stream(client) for _ in range(2)))
         for stream in streams:
             with pytest.raises(StreamInterruptedError) as raised:
                 await stream.completion()
             assert raised.value.partial is not None
             assert raised.value.partial.choices
-        async with await ask(client, stream=True) as stream:
+        async with await ask_stream(client) as stream:
             assert (await stream.completion()).is_finished
 
     assert len(emulator.requests) == 2
@@ -499,7 +512,7 @@ async def test_a_refused_stream_is_refused_at_once(emulator: DeepSeekEmulator) -
     emulator.script(Status(status=401))
     async with client_of(emulator) as client:
         found = await asyncio.gather(
-            *(ask(client, stream=True) for _ in range(2)), return_exceptions=True
+            *(ask_stream(client) for _ in range(2)), return_exceptions=True
         )
 
         assert [type(error) for error in found] == [AuthenticationError] * 2
@@ -510,10 +523,10 @@ async def test_streams_may_bypass_and_resume(emulator: DeepSeekEmulator) -> None
     """`bypass` streams live; a resumed stream is kept whole, its breaks reported."""
     emulator.script(Cut(events=30))
     async with client_of(emulator) as client:
-        live = await ask(client, stream=True, cache_control="bypass", resume=True)
+        live = await ask_stream(client, cache_control="bypass", resume=True)
         first = await live.completion()
         emulator.script(Cut(events=30))
-        shared = await ask(client, stream=True, resume=True)
+        shared = await ask_stream(client, resume=True)
         second = await shared.completion()
 
         assert second.text == first.text == (await ask(client)).text
@@ -602,12 +615,12 @@ async def test_a_damaged_file_fails_no_call(
     path.write_bytes(b"this is no database" * 100)
     async with client_of(emulator, cache=FileCache(path)) as client:
         with pytest.warns(DeepSeekWarning, match="response cache"):
-            assert await ask(client)
+            assert (await ask(client)).text
     nowhere = tmp_path / "file"
     nowhere.touch()
     async with client_of(emulator, cache=FileCache(nowhere / "c.db")) as client:
         with pytest.warns(DeepSeekWarning, match="response cache"):
-            assert await ask(client)
+            assert (await ask(client)).text
 
 
 @pytest.mark.parametrize(

@@ -223,17 +223,17 @@ def unresolved(city: Nowhere) -> None:  # type: ignore[name-defined]  # noqa: F8
 def called_back(done: functools.partial[None]) -> None: ...
 
 
-@pytest.mark.parametrize(
-    ("function", "named"),
-    [
-        (untyped, "'city' has no type annotation"),
-        (socketed, "'link'"),
-        (variadic, "'cities' is variadic"),
-        (open_ended, "'cities' is variadic"),
-        (unresolved, "'Nowhere'"),
-        (called_back, "'done'"),
-    ],
-)
+IMPOSSIBLE: list[tuple[Any, str]] = [
+    (untyped, "'city' has no type annotation"),
+    (socketed, "'link'"),
+    (variadic, "'cities' is variadic"),
+    (open_ended, "'cities' is variadic"),
+    (unresolved, "'Nowhere'"),
+    (called_back, "'done'"),
+]
+
+
+@pytest.mark.parametrize(("function", "named"), IMPOSSIBLE)
 def test_functions_that_cannot_be_tools(function: Any, named: str) -> None:
     """An error names the parameter that no model could fill."""
     with pytest.raises(ToolDefinitionError, match=named):

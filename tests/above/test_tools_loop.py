@@ -17,6 +17,7 @@ from deepseek_async import (
     ConfigurationError,
     Finished,
     InvalidToolCallError,
+    Message,
     MissingReasoningContentError,
     MissingReasoningError,
     RoundFinished,
@@ -166,7 +167,7 @@ async def test_the_rule_bites(client: AsyncDeepSeek) -> None:
 
 def test_missing_reasoning_is_found_in_every_form_of_message() -> None:
     """Structs and messages of answers are looked at as dicts are."""
-    messages = [
+    messages: list[Message] = [
         ChatCompletionMessage(content="a", reasoning_content=""),
         ChatCompletionMessage(content="b"),
         {"role": "assistant", "content": "c", "prefix": True},
@@ -425,7 +426,12 @@ async def test_duplicate_names_and_bare_functions_are_refused(
 ) -> None:
     """Two tools of one name, or a function nobody decorated, send nothing."""
     twin = dict(add)
-    for tools in ([add, twin], [twin, twin], [add, tool(name="add")(lambda: 0)]):
+    pairs: list[list[Any]] = [
+        [add, twin],
+        [twin, twin],
+        [add, tool(name="add")(lambda: 0)],
+    ]
+    for tools in pairs:
         with pytest.raises(ToolDefinitionError, match="two tools are called 'add'"):
             await client.chat.completions.run_tools(
                 model=MODEL, messages=asking("Go"), tools=tools
@@ -546,7 +552,7 @@ async def test_the_whole_loop_streams_as_events(
         events += [event async for event in stream]
         turn = await stream.turn()
 
-    kinds = [type(event) for event in events]
+    kinds: list[type] = [type(event) for event in events]
     order = [ToolCallFinished, ToolStarted, ToolEnded, RoundFinished]
     places = [kinds.index(kind) for kind in order]
     assert places == sorted(places)

@@ -13,6 +13,7 @@ from typing import Any, ParamSpec, TypeAlias, TypeVar
 
 from deepseek_async import (
     AsyncDeepSeek,
+    BatchFailed,
     ChatCompletion,
     ChatStream,
     RetryPolicy,
@@ -268,6 +269,17 @@ STREAM_MODES: dict[str, Mode] = {
     "completion": by_completion,
 }
 MODES: dict[str, Mode] = {"await": by_await, **STREAM_MODES}
+
+
+async def by_batch(client: AsyncDeepSeek, taken: Taken) -> None:
+    async with client.batch([REQUEST], concurrency=1) as results:
+        async for result in results:
+            if isinstance(result, BatchFailed):
+                raise result.error
+            taken.text = result.completion.text
+
+
+MATRIX_MODES: dict[str, Mode] = {**MODES, "batch": by_batch}
 
 
 # -- servers for tests that have no loop of their own ----------------------------------

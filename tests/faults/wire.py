@@ -41,6 +41,7 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, server: FaultServer) -> None:
         self._server = server
+        self.loop = asyncio.get_running_loop()
         self._received = b""
         self._transport: asyncio.Transport | None = None
         self._player: asyncio.Task[None] | None = None

@@ -1,0 +1,187 @@
+"""Limits judged in virtual time against a simulated account."""
+
+from __future__ import annotations
+
+import pytest
+from batch.fleet import Account
+
+from deepseek_async import ConfigurationError
+from deepseek_async.batch import Limit
+
+
+@pytest.mark.parametrize("is_stating", [True, False])
+@pytest.mark.parametrize(
+    ("limit", "latency", "seconds", "share"),
+    [(64, 1.0, 60, 0.94), (500, 2.0, 90, 0.93), (3, 1.0, 60, 0.95), (500, 40.0, 300, 0.93)],
+)
+def test_a_constant_limit_is_used(
+    limit: int, latency: float, seconds: float, share: float, *, is_stating: bool
+) -> None:
+    """Nearly all of what the account admits is used, whether or not it says how much."""
+    for sigma in (0.0, 0.6):
+        account = Account(
+            [Limit.adaptive()],
+            lambda _: limit,
+            latency,
+            sigma=sigma,
+            is_stating=is_stating,
+        )
+        assert account.run(seconds) >= share
+
+
+def test_refusals_are_rare_at_a_constant_stated_limit() -> None:
+    """A stated limit costs at most one refusal in fifty answers."""
+    for limit, latency in ((64, 1.0), (500, 2.0)):
+        account = Account([Limit.adaptive()], lambda _, n=limit: n, latency, sigma=0.3)
+        account.run(120)
+        assert account.refused[0] <= 0.02 * account.done[0]
+
+
+def test_a_moving_limit_is_followed() -> None:
+    """Down within a round trip, and up again within seconds."""
+    account = Account(
+        [Limit.adaptive()], lambda t: 16 if 30 <= t < 60 else 64, 1.0, sigma=0.3
+    )
+    assert account.run(90) >= 0.9
+
+
+@pytest.mark.parametrize("starts", [[0.0, 0.0], [0.0, 20.0]])
+@pytest.mark.parametrize("is_stating", [True, False])
+def test_two_senders_share_an_account(starts: list[float], *, is_stating: bool) -> None:
+    """Neither starves, even one that comes late, and little is left unused."""
+    account = Account(
+        [Limit.adaptive(), Limit.adaptive()],
+        lambda _: 64,
+        1.0,
+        sigma=0.3,
+        starts=starts,
+        is_stating=is_stating,
+    )
+    used = account.run(140, from_=20)
+    before = list(account.done)
+    assert used >= 0.93
+    account_total = sum(account.running)
+    assert all(0.35 <= now / account_total <= 0.65 for now in account.running)
+    assert all(before)
+
+
+def test_a_stated_limit_holds_at_once() -> None:
+    """After a 429 that states a limit no more than that is admitted."""
+    limit = Limit.adaptive(start=64)
+    for _ in range(64):
+        assert limit.admits(0.0)
+        limit.sent(0.0)
+    limit.rejected(0.1, 0.0, 25)
+
+    assert limit.capacity == 25
+    assert not limit.admits(0.11)
+    for _ in range(38):
+        limit.rejected(0.12, 0.0, 25)
+    assert limit.in_flight == 25
+    assert not limit.admits(1.0)
+    limit.answered(1.0)
+    assert limit.admits(1.0)
+
+
+def test_refusals_without_a_number_are_counted() -> None:
+    """What was not refused had been admitted: that is the new limit, less a little."""
+    limit = Limit.adaptive(start=100)
+    for _ in range(100):
+        limit.sent(0.0)
+    for _ in range(40):
+        limit.rejected(0.1, 0.0, None)
+
+    assert not limit.admits(0.15)
+    assert not limit.admits(0.3)
+    assert limit.capacity == 57
+
+
+def test_refusals_sent_before_the_cut_do_not_cut_again() -> None:
+    """One burst is one cut, however large it was and however late it comes."""
+    limit = Limit.adaptive(start=100)
+    for _ in range(100):
+        limit.sent(0.0)
+    for _ in range(40):
+        limit.rejected(0.1, 0.0, None)
+    limit.admits(0.3)
+    before = limit.capacity
+    limit.rejected(0.31, 0.0, None)
+    limit.admits(0.9)
+
+    assert limit.capacity == before
+
+
+def test_overload_is_no_refusal() -> None:
+    """Failures of the server lower the limit once in a while, not one by one."""
+    limit = Limit.adaptive(start=100)
+    for _ in range(100):
+        limit.sent(0.0)
+    for number in range(50):
+        limit.answered(0.5) if number % 3 else limit.failed(0.5)
+
+    assert limit.capacity == 70
+
+
+def test_an_outage_is_probed_by_one_request_a_second() -> None:
+    """When nobody is answered, one request a second goes, until one is answered."""
+    limit = Limit.fixed(20)
+    for _ in range(20):
+        limit.sent(0.0)
+    for _ in range(20):
+        limit.failed(1.0)
+
+    assert limit.in_outage
+    assert limit.admits(1.0)
+    limit.sent(1.0)
+    assert not limit.admits(1.5)
+    assert limit.recheck_after(1.5) == pytest.approx(0.5)
+    assert limit.admits(2.0)
+    limit.answered(2.1)
+    assert not limit.in_outage
+    assert limit.admits(2.1)
+
+
+def test_one_request_that_always_fails_is_no_outage() -> None:
+    """Repeated failures of the same request do not count."""
+    limit = Limit.fixed(4)
+    for _ in range(50):
+        limit.sent(0.0)
+        limit.failed(0.0, is_new=False)
+
+    assert not limit.in_outage
+
+
+def test_other_calls_take_from_what_batches_may_use() -> None:
+    """Requests that are not of a batch go first."""
+    limit = Limit.fixed(10)
+
+    assert limit.admits(0.0, others=9)
+    assert not limit.admits(0.0, others=10)
+
+
+def test_set_changes_it_at_once() -> None:
+    """A limit can be changed while it is in use."""
+    limit = Limit.adaptive(start=4, most=8)
+    limit.set(20, 1.0)
+
+    assert limit.capacity == 20
+    assert limit.history[-1].reason == "set"
+    assert "0 of 20" in repr(limit)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Limit.fixed(0),
+        lambda: Limit.fixed(True),  # noqa: FBT003 - refused, that is the point
+        lambda: Limit.adaptive(start=0),
+        lambda: Limit.adaptive(most=3, least=4),
+        lambda: Limit.fixed(5).set(0),
+    ],
+    ids=["zero", "bool", "start", "order", "set"],
+)
+def test_nonsense_is_refused(make: object) -> None:
+    """A limit is a whole number of at least 1."""
+    assert callable(make)
+    with pytest.raises(ConfigurationError):
+        make()
