@@ -136,6 +136,12 @@ from .pricing import (
     cost,
     is_peak,
 )
+from .redaction import (
+    PATTERNS,
+    PatternRedactor,
+    Redactor,
+    Vault,
+)
 from .resume import (
     Resume,
 )
@@ -243,6 +249,7 @@ from .types import (
 )
 
 __all__ = [
+    "PATTERNS",
     "PRICES",
     "PRICES_AS_OF",
     "APIConnectionError",
@@ -336,6 +343,7 @@ __all__ = [
     "NotFoundError",
     "ParseStream",
     "ParsedCompletion",
+    "PatternRedactor",
     "PayloadGapTimeoutError",
     "PermissionDeniedError",
     "PrefixDrift",
@@ -343,6 +351,7 @@ __all__ = [
     "PromptTokensDetails",
     "RateLimitError",
     "ReasoningDelta",
+    "Redactor",
     "RefusedAnswerError",
     "RequestTimeoutError",
     "RequestTooLargeError",
@@ -402,10 +411,10 @@ __all__ = [
     "TopLogprob",
     "Totals",
     "Transcript",
+    "TruncatedResponseError",
     "Turn",
     "TurnEvent",
     "TurnStream",
-    "TruncatedResponseError",
     "UnexpectedContentTypeError",
     "UnfinishedAnswerError",
     "UnknownModelError",
@@ -414,6 +423,7 @@ __all__ = [
     "UsageMeter",
     "UsageReported",
     "UserMessage",
+    "Vault",
     "__version__",
     "cost",
     "count_tokens",

@@ -120,18 +120,19 @@ class Call:
             response.status, response.headers, await response.read_error()
         )
 
-    async def recover(self, failure: APIError) -> None:
+    async def recover(self, failure: APIError, *, status: int | None = None) -> None:
         """Wait for the next attempt after a failed one, or raise if there is none.
 
         Args:
             failure: How the attempt failed.
+            status: The HTTP status, where the error does not tell.
 
         Raises:
             APIError: `failure`, with all attempts listed.
             ClientClosedError: The client was closed while waiting.
         """
         wait = self._wait_after(failure)
-        self.failed(failure, wait or 0.0)
+        self.failed(failure, wait or 0.0, status=status)
         if wait is None:
             raise failure
         if wait:
@@ -139,19 +140,22 @@ class Call:
             await self._manager.sleep(wait, self._wake)
             self._wake = None
 
-    def failed(self, failure: APIError, wait: float = 0.0) -> None:
+    def failed(
+        self, failure: APIError, wait: float = 0.0, *, status: int | None = None
+    ) -> None:
         """Count a failed attempt and list all attempts in its error.
 
         Args:
             failure: How it failed.
             wait: Seconds until the next attempt.
+            status: The HTTP status, where the error does not tell.
         """
         self._scrub(failure)
         attempt = Attempt(
             number=len(self.attempts) + 1,
             elapsed=self._loop.time() - self._attempt_at,
             outcome=type(failure).__name__,
-            status=getattr(failure, "status", None),
+            status=getattr(failure, "status", status),
             request_id=failure.request_id,
             wait=wait,
         )

@@ -18,6 +18,7 @@ from .errors import ConfigurationError
 from .metering import UsageMeter
 from .params import CallOptions, ChatOptions
 from .pricing import Price
+from .redaction import Hook, Redaction
 from .retry import RetryBudget, RetryPolicy
 from .session import DEFAULT_MAX_CONNECTIONS, SessionManager
 from .settings import APIKey, BaseURL, warn_about_origin
@@ -39,8 +40,9 @@ class Chat:
         manager: SessionManager,
         meter: UsageMeter,
         shared: SharedAnswers | None = None,
+        redaction: Redaction | None = None,
     ) -> None:
-        self.completions = Completions(manager, meter, shared)
+        self.completions = Completions(manager, meter, shared, redaction)
 
 
 class AsyncDeepSeek:
@@ -79,6 +81,8 @@ class AsyncDeepSeek:
         cache: Answers identical requests without asking the server: `MemoryCache()`,
             `FileCache(path)`, or a `ResponseCache` of your own. Identical requests
             at the same time are sent once. Calls choose with `cache_control`.
+        redact: Hides sensitive text from the server and puts it back into answers:
+            `PatternRedactor()`, a `Redactor` or functions of your own, in order.
 
     Attributes:
         chat: `chat.completions.create(...)`, `.parse(...)`, `.run_tools(...)`.
@@ -108,6 +112,7 @@ class AsyncDeepSeek:
         prices: Mapping[str, Price] | None = None,
         meter: UsageMeter | None = None,
         cache: ResponseCache | None = None,
+        redact: Sequence[Hook] = (),
     ) -> None:
         try:
             url = BaseURL.find(base_url)
@@ -130,16 +135,22 @@ class AsyncDeepSeek:
             ),
             meter := _meter(meter, spend_limit, prices),
             _shared(cache, meter, url),
+            Redaction(redact) if redact else None,
         )
 
     def _use(
-        self, manager: SessionManager, meter: UsageMeter, shared: SharedAnswers | None
+        self,
+        manager: SessionManager,
+        meter: UsageMeter,
+        shared: SharedAnswers | None,
+        redaction: Redaction | None,
     ) -> None:
         self._manager = manager
         self._shared = shared
+        self._redaction = redaction
         self.meter = meter
-        self.chat = Chat(manager, meter, shared)
-        self.completions = FIMCompletions(manager, meter, shared)
+        self.chat = Chat(manager, meter, shared, redaction)
+        self.completions = FIMCompletions(manager, meter, shared, redaction)
         self.models = Models(manager)
 
     def __repr__(self) -> str:
@@ -217,7 +228,10 @@ class AsyncDeepSeek:
         options = {"prices": self.meter.prices, **options}
         settings = Settings.of({"order": order, "journal": journal, **options})
         return Batch(
-            ClientWire(self._manager, self.meter), requests, concurrency, settings
+            ClientWire(self._manager, self.meter, self._redaction),
+            requests,
+            concurrency,
+            settings,
         )
 
     def conversation(
@@ -328,6 +342,7 @@ class AsyncDeepSeek:
             ),
             self.meter,
             self._shared,
+            self._redaction,
         )
         return changed
 

@@ -130,7 +130,7 @@ class DerivedStream(ChatStream):
             for event in maker.end():
                 yield event
         finally:
-            self.close()
+            self.abort()
 
     async def _fill(self, *, heartbeats: bool = False) -> bool:
         if self._is_reading:
@@ -184,7 +184,7 @@ class DerivedStream(ChatStream):
     def _rescue(self) -> None:
         """Nothing of its own to rescue: that is the source's affair."""
 
-    def close(self) -> None:
+    def abort(self) -> None:
         """Leave the stream unless it is complete.
 
         A task that waits for it gets `StreamClosedError`.
@@ -194,7 +194,7 @@ class DerivedStream(ChatStream):
         if self._failure is None:
             self._failure = StreamClosedError()
         if self._source is not None:
-            self._source.close()
+            self._source.abort()
         self._settle()
 
     def __del__(self) -> None:

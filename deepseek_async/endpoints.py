@@ -11,6 +11,8 @@ from .codec import BALANCE, CHAT, FIM, MODEL, MODELS, Codec
 from .errors import DeepSeekError, InvalidRequestError
 from .metering import Charge, UsageMeter
 from .params import CallOptions, ChatCompletionParams, CompletionParams
+from .redacted import RedactedStream
+from .redaction import Redaction
 from .request import WireRequest, chat_request, fim_request, get_request
 from .resume import Resume
 from .resuming import ResumingStream
@@ -33,17 +35,19 @@ def _accept(made: WireRequest | DeepSeekError) -> WireRequest:
 class ChatCompletions:
     """`client.chat.completions`."""
 
-    __slots__ = ("_manager", "_meter", "_shared")
+    __slots__ = ("_manager", "_meter", "_redaction", "_shared")
 
     def __init__(
         self,
         manager: SessionManager,
         meter: UsageMeter,
         shared: SharedAnswers | None = None,
+        redaction: Redaction | None = None,
     ) -> None:
         self._manager = manager
         self._meter = meter
         self._shared = shared
+        self._redaction = redaction
 
     @overload
     async def create(
@@ -92,6 +96,15 @@ class ChatCompletions:
         request = _accept(made)
         if not request.stream:
             return await self._answer(request, control)
+        if self._redaction is None:
+            return await self._stream(request, control, resume)
+        hidden, vault = await self._redaction.hide(request)
+        source = await self._stream(hidden, control, resume)
+        return RedactedStream(source, self._redaction, hidden, vault)
+
+    async def _stream(
+        self, request: WireRequest, control: CacheControl, resume: Resume | None
+    ) -> ChatStream:
         if self._shared is None or control == "bypass":
             charge = self._meter.open(request.model, request.tag)
             return await self._open(request, charge, resume)
@@ -100,6 +113,16 @@ class ChatCompletions:
         )
 
     async def _answer(
+        self, request: WireRequest, control: CacheControl
+    ) -> ChatCompletion:
+        if self._redaction is None:
+            return await self._plain_answer(request, control)
+        hidden, vault = await self._redaction.hide(request)
+        answer = await self._plain_answer(hidden, control)
+        await self._redaction.show(answer, hidden, vault)
+        return answer
+
+    async def _plain_answer(
         self, request: WireRequest, control: CacheControl
     ) -> ChatCompletion:
         if self._shared is None or control == "bypass":
@@ -154,17 +177,19 @@ def _resume(resume: object, *, stream: bool | None) -> Resume | None:
 class FIMCompletions:
     """`client.completions`: fill in the middle."""
 
-    __slots__ = ("_manager", "_meter", "_shared")
+    __slots__ = ("_manager", "_meter", "_redaction", "_shared")
 
     def __init__(
         self,
         manager: SessionManager,
         meter: UsageMeter,
         shared: SharedAnswers | None = None,
+        redaction: Redaction | None = None,
     ) -> None:
         self._manager = manager
         self._meter = meter
         self._shared = shared
+        self._redaction = redaction
 
     @overload
     async def create(
@@ -204,11 +229,24 @@ class FIMCompletions:
         request = _accept(made)
         if not request.stream:
             return await self._answer(request, control)
+        if self._redaction is not None:
+            message = "streams of this endpoint cannot be restored: await the answer"
+            raise InvalidRequestError(message, param="stream")
         charge = self._meter.open(request.model, request.tag)
         call = Call(self._manager, request)
         return CompletionStream(call, await call.open(), charge)
 
     async def _answer(self, request: WireRequest, control: CacheControl) -> Completion:
+        if self._redaction is None:
+            return await self._plain_answer(request, control)
+        hidden, vault = await self._redaction.hide(request)
+        answer = await self._plain_answer(hidden, control)
+        await self._redaction.show(answer, hidden, vault)
+        return answer
+
+    async def _plain_answer(
+        self, request: WireRequest, control: CacheControl
+    ) -> Completion:
         if self._shared is None or control == "bypass":
             return await _fetch(self._manager, self._meter, request, FIM)
         return await self._shared.answer(

@@ -193,12 +193,12 @@ class TapeStream(DerivedStream):
         await super()._complete()
         self._leave()
 
-    def close(self) -> None:
+    def abort(self) -> None:
         """Leave the stream unless it is complete.
 
         A task that waits for it gets `StreamClosedError`.
         """
-        super().close()
+        super().abort()
         self._leave()
         self._tape.wake()
 

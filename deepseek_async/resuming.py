@@ -179,7 +179,7 @@ class ResumingStream(DerivedStream):
         self._parts.next(anew=anew)
         self._source = self._part = part
         if self._failure is not None:
-            part.close()
+            part.abort()
 
     def _wait_after(self, failure: APIError) -> float | None:
         """Seconds to wait before going on, `None` to give up."""
@@ -230,12 +230,12 @@ class ResumingStream(DerivedStream):
             elapsed=self._loop.time() - self._started_at,
         )
 
-    def close(self) -> None:
+    def abort(self) -> None:
         """Leave the stream unless it is complete.
 
         A task that waits for it gets `StreamClosedError`.
         """
-        super().close()
+        super().abort()
         if self._failure is not None:
             self._call.abandon(self._failure)
         self._wake.set()

@@ -24,7 +24,7 @@ from .types.chat import ChatCompletion
 from .types.fim import Completion
 from .types.meta import ResponseMeta
 
-A = TypeVar("A", ChatCompletion, Completion)
+A = TypeVar("A", bound=ChatCompletion | Completion)
 T = TypeVar("T")
 
 CacheControl: TypeAlias = Literal["default", "bypass", "refresh"]
@@ -69,6 +69,17 @@ def key_of(request: WireRequest, base_url: str, scope: str) -> str:
     return hashlib.sha256(_encoder.encode(about)).hexdigest()
 
 
+class _Landed(Generic[A]):
+    """An answer, and its JSON as it came: the answer is its first receiver's own."""
+
+    __slots__ = ("answer", "encoded", "meta")
+
+    def __init__(self, answer: A) -> None:
+        self.answer = answer
+        self.encoded = encode_answer(answer)
+        self.meta = answer.meta
+
+
 class _Flight(Generic[A]):
     """One call on the wire, with everyone who waits for its answer.
 
@@ -77,14 +88,14 @@ class _Flight(Generic[A]):
     """
 
     def __init__(
-        self, ask: Callable[[], Awaitable[A]], forget: Callable[[], None]
+        self, ask: Callable[[], Awaitable[_Landed[A]]], forget: Callable[[], None]
     ) -> None:
         self._waiting = 0
-        self._task: asyncio.Task[A] = asyncio.ensure_future(self._run(ask))
+        self._task: asyncio.Task[_Landed[A]] = asyncio.ensure_future(self._run(ask))
         self._task.add_done_callback(_retrieve)
         self._task.add_done_callback(lambda _: forget())
 
-    async def _run(self, ask: Callable[[], Awaitable[A]]) -> A:
+    async def _run(self, ask: Callable[[], Awaitable[_Landed[A]]]) -> _Landed[A]:
         return await ask()
 
     @property
@@ -92,7 +103,7 @@ class _Flight(Generic[A]):
         """Whether it is under way, and somebody waits for it."""
         return not self._task.done() and self._waiting > 0
 
-    async def join(self, seconds: float | None) -> A:
+    async def join(self, seconds: float | None) -> _Landed[A]:
         """Wait for the answer.
 
         Args:
@@ -187,7 +198,8 @@ class SharedAnswers:
             lambda: self._ask_and_keep(key, ask), lambda: _drop(flights, key, begun)
         )
         flights[key] = begun
-        return await begun.join(None)  # the call has its own deadline
+        landed = await begun.join(None)  # the call has its own deadline
+        return landed.answer
 
     async def _follow(
         self,
@@ -197,13 +209,13 @@ class SharedAnswers:
         deadline: float | None,
     ) -> A:
         try:
-            answer = await flight.join(deadline)
+            landed = await flight.join(deadline)
         except DeepSeekError as error:
             failure = copy.copy(error)  # a traceback is not to be shared
         else:
             # Everyone gets an answer of their own, to do with it what they like.
-            own = codec.decode(encode_answer(answer))
-            own.set_meta(answer.meta)
+            own = codec.decode(landed.encoded)
+            own.set_meta(landed.meta)
             return self._give(own, request)
         raise failure
 
@@ -225,14 +237,17 @@ class SharedAnswers:
         answer.set_meta(ResponseMeta(request_id=kept.request_id))
         return answer if is_worth_keeping(answer) else None
 
-    async def _ask_and_keep(self, key: str, ask: Callable[[], Awaitable[A]]) -> A:
-        answer = await ask()
-        await self._keep(key, answer)
-        return answer
+    async def _ask_and_keep(
+        self, key: str, ask: Callable[[], Awaitable[A]]
+    ) -> _Landed[A]:
+        landed = _Landed(await ask())
+        await self._keep(key, landed)
+        return landed
 
-    async def _keep(self, key: str, answer: ChatCompletion | Completion) -> None:
-        if is_worth_keeping(answer):
-            await self._cache.set(key, pack(encode_answer(answer), answer.request_id))
+    async def _keep(self, key: str, landed: _Landed[A]) -> None:
+        if is_worth_keeping(landed.answer):
+            packed = pack(landed.encoded, landed.meta.request_id)
+            await self._cache.set(key, packed)
 
     async def stream(
         self,
@@ -264,7 +279,7 @@ class SharedAnswers:
         tape = tapes[key] = Tape()
         tape.record(
             lambda: open_stream(charge),
-            lambda answer: self._keep(key, answer),
+            lambda answer: self._keep(key, _Landed(answer)),
             lambda: _drop(tapes, key, tape),
         )
         return await _play(tape, charge.receipt())
@@ -282,7 +297,7 @@ async def _play(tape: Tape, charge: Charge) -> TapeStream:
     try:
         await tape.opened()
     except BaseException:
-        stream.close()
+        stream.abort()
         raise
     return stream
 

@@ -10,7 +10,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Generator,
+    Iterable,
+    Mapping,
+)
 from types import TracebackType
 from typing import Final, Generic, Protocol, Self, TypeVar
 
@@ -52,6 +59,16 @@ _MAX_HELD: Final = 65_536
 """How much of a body to look at that does not call itself an event stream."""
 
 _SSE_STARTS: Final = (b"data", b"event", b"id", b"retry", b":", b"\xef\xbb\xbf")
+
+
+class _Done:
+    """An awaitable without anything to wait for."""
+
+    def __await__(self) -> Generator[None, None, None]:
+        yield from ()
+
+
+_DONE: Final = _Done()
 
 
 class _Accumulator(Protocol[C_contra, A_co]):
@@ -147,6 +164,11 @@ class Stream(Generic[C, A]):
         return self._accumulator.usage
 
     @property
+    def receipt(self) -> Charge | None:
+        """The call's bill, for a stream derived from this one."""
+        return None if self._charge is None else self._charge.receipt()
+
+    @property
     def meta(self) -> ResponseMeta | None:
         """How the answer came about, once the stream is complete."""
         return self._meta
@@ -169,7 +191,7 @@ class Stream(Generic[C, A]):
                 while pending:
                     yield pending.popleft()
         finally:
-            self.close()
+            self.abort()
 
     async def __anext__(self) -> C:
         """The next chunk; unlike leaving `async for`, this leaves the stream open."""
@@ -339,7 +361,7 @@ class Stream(Generic[C, A]):
     async def _reopen(self, failure: APIError) -> None:
         again: DeepSeekError | None = None
         try:
-            await self._call.recover(failure)
+            await self._call.recover(failure, status=self._response.status)
             self._response = await self._call.open()
         except DeepSeekError as error:
             again = error
@@ -359,7 +381,7 @@ class Stream(Generic[C, A]):
         if isinstance(failure, carriers):
             failure.partial = self._accumulator.completion()
         if isinstance(failure, APIError) and not failure.attempts:
-            self._call.failed(failure)
+            self._call.failed(failure, status=self._response.status)
         return failure.with_traceback(None)
 
     async def _complete(self) -> None:
@@ -374,7 +396,16 @@ class Stream(Generic[C, A]):
 
     # -- leaving -------------------------------------------------------------------
 
-    def close(self) -> None:
+    def close(self) -> Awaitable[None]:
+        """The same as `abort`, done at once.
+
+        Returns:
+            An awaitable without a wait, as code for other clients awaits `close()`.
+        """
+        self.abort()
+        return _DONE
+
+    def abort(self) -> None:
         """Close the connection unless the stream is complete. From the loop's thread.
 
         A task that waits for this stream gets `StreamClosedError`.
@@ -390,7 +421,7 @@ class Stream(Generic[C, A]):
 
     async def aclose(self) -> None:
         """The same as `close`, for `contextlib.aclosing`."""
-        self.close()
+        self.abort()
 
     async def __aenter__(self) -> Self:
         return self
@@ -401,7 +432,7 @@ class Stream(Generic[C, A]):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.close()
+        self.abort()
 
     def __del__(self) -> None:
         response = getattr(self, "_response", None)
@@ -454,7 +485,7 @@ class ChatStream(Stream[ChatCompletionChunk, ChatCompletion]):
                         if choice.delta.content:
                             yield choice.delta.content
         finally:
-            self.close()
+            self.abort()
 
     async def events(self) -> AsyncGenerator[ChatEvent, None]:
         """Everything that happens, as typed events.
@@ -479,7 +510,7 @@ class ChatStream(Stream[ChatCompletionChunk, ChatCompletion]):
             for event in maker.end():
                 yield event
         finally:
-            self.close()
+            self.abort()
 
     def heartbeat(self) -> Heartbeat:
         """How long the stream has been waiting."""
@@ -515,4 +546,4 @@ class CompletionStream(Stream[CompletionChunk, Completion]):
                         if choice.text:
                             yield choice.text
         finally:
-            self.close()
+            self.abort()

@@ -15,10 +15,10 @@ from typing import Any, Literal, Protocol, Self, TypeAlias
 from msgspec import Struct
 
 from .endpoints import ChatCompletions
-from .errors import StreamClosedError
+from .errors import StreamClosedError, StreamInterruptedError
 from .history import PlainMessage
 from .types.chat import ChatCompletion, ToolCall
-from .types.events import ChatEvent, TextDelta
+from .types.events import ChatEvent, Resumed, TextDelta
 from .types.usage import Usage
 
 
@@ -208,11 +208,20 @@ class TurnStream:
         """The visible text of all rounds, piece by piece.
 
         Raises:
+            StreamInterruptedError: A resumed answer began anew, after text of it had
+                been given out; only the events can tell what is void.
             DeepSeekError: As the call that began the turn.
         """
+        is_shown = False
         async for event in self:
             if isinstance(event, TextDelta):
+                is_shown = True
                 yield event.text
+            elif isinstance(event, RoundFinished):
+                is_shown = False
+            elif is_shown and _is_restart(event):
+                message = "the answer began anew after part of it had been read"
+                raise StreamInterruptedError(message)
 
     async def turn(self) -> Turn:
         """Read to the end.
@@ -246,6 +255,10 @@ class TurnStream:
         await self._events.aclose()
 
 
+def _is_restart(event: TurnEvent) -> bool:
+    return isinstance(event, Resumed) and event.action == "restarted"
+
+
 async def finish(events: AsyncGenerator[TurnEvent, None]) -> Turn:
     """Run a turn to its end.
 
@@ -260,6 +273,15 @@ async def finish(events: AsyncGenerator[TurnEvent, None]) -> Turn:
         async for event in events:
             turn.add(event)
     return turn
+
+
+def awaited(params: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a request without those that only a stream can have.
+
+    Args:
+        params: The arguments of a chat request.
+    """
+    return {k: v for k, v in params.items() if k not in {"resume", "stream_options"}}
 
 
 class RoundAnswer:
@@ -290,7 +312,7 @@ class RoundAnswer:
             DeepSeekError: As `chat.completions.create`.
         """
         if not stream:
-            self.completion = await self._completions.answer(self._params)
+            self.completion = await self._completions.answer(awaited(self._params))
             return
         params: Any = self._params  # a mapping cannot be a checked TypedDict
         live = await self._completions.create(stream=True, **params)

@@ -35,6 +35,7 @@ from faults.harness import (
     PATIENT,
     STREAM_MODES,
     Taken,
+    all_closed,
     by_await,
     by_completion,
     client_of,
@@ -251,7 +252,7 @@ def test_one_client_and_several_runs(loop: str) -> None:
             run_on(loop, both())
             assert [each.text for each in taken] == [TEXT] * len(MODES)
         run_on(loop, client.aclose())
-        assert server.open_connections == 0
+        assert all_closed(server)
 
 
 def test_one_client_and_two_loops_in_turn() -> None:
@@ -277,7 +278,7 @@ def test_closing_while_another_loop_stands_still() -> None:
             runner.run(by_await(client, Taken()))
             asyncio.run(client.aclose())
             runner.run(asyncio.sleep(0.05))
-            assert server.open_connections == 0
+            assert all_closed(server)
 
 
 def test_loop_closed_without_finalizers() -> None:

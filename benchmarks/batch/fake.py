@@ -24,7 +24,7 @@ class FakeWire:
 
     def __init__(self, most: int = 2500) -> None:
         self.timeouts = Timeouts()
-        self.retry = RetryPolicy(attempts=5, base=0.01, cap=0.1)
+        self.retry = RetryPolicy(attempts=5, base=0.01, cap=0.1, timeouts=True)
         self.most = most
         self.endpoint = "fake"
         self.sent = 0

@@ -69,6 +69,8 @@ class Limit:
         self.history: deque[LimitChange] = deque(maxlen=1000)
         #: Called when a slot has become free, in turn.
         self.listeners: list[Callable[[], None]] = []
+        #: Those of them that could have used a slot when they last looked.
+        self.hungry: set[Callable[[], None]] = set()
         self._streak = 0
         self._probe_at = 0.0
 
@@ -175,12 +177,21 @@ class Limit:
         self._streak += is_new
 
     def freed(self) -> None:
-        """Tell those who wait for a slot, each time another one first."""
-        waiting = self.listeners
-        if len(waiting) > 1:
-            waiting.append(waiting.pop(0))
-        for listener in waiting:
+        """Tell those who wait for a slot."""
+        for listener in self.listeners:
             listener()
+
+    def owes(self, used: int, user: Callable[[], None]) -> bool:
+        """Whether a batch has its share and another one waits for its own.
+
+        Args:
+            used: How many slots the batch has.
+            user: Its listener.
+        """
+        sharing = len(self.listeners)
+        if sharing < 2 or not self.hungry - {user}:  # noqa: PLR2004 - alone
+            return False
+        return used >= -(-self.capacity // sharing)
 
     def withdrawn(self) -> None:
         """A request was given up by its sender, which says nothing about the server."""
@@ -317,10 +328,10 @@ class _Adaptive(Limit):
 
     def _advance(self, now: float, others: int = 0) -> None:
         """Account for the time since the last event."""
-        elapsed = 0.0 if self._at is None else now - self._at
         if self._at is None:
             self._changed(now, "start")
             self._hold_until = now + self.FIRST_LOOK
+        elapsed = now - max(self._at or now, self._hold_until)
         self._at = now
         if self._episode is not None:
             if now >= self._episode.until:

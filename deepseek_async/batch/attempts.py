@@ -152,7 +152,7 @@ class Attempts:
     def _given_up(self, item: Item) -> None:
         """The attempt was cancelled: by name, or because everything ends."""
         self._limit.withdrawn()
-        self._ledger.forfeit(_held(item))
+        self._forfeit(item)
         if item.is_cancelled:
             self.fail(item, CancelledItemError("the request was cancelled"))
         else:
@@ -163,7 +163,7 @@ class Attempts:
         usage = completion.usage
         cost: int | None = 0
         if usage is None:
-            self._ledger.forfeit(_held(item))
+            self._forfeit(item)
         else:
             cost = self._ledger.settle(_held(item), usage, item.wire.model or "")
             self._tally.use(usage)
@@ -217,7 +217,7 @@ class Attempts:
             self._limit.answered(now)
             self._failing.clear()
         if may_be_billed(error):
-            self._ledger.forfeit(_held(item))
+            self._forfeit(item)
         else:
             self._ledger.release(_held(item))
         reason = fatal_reason(error)
@@ -225,6 +225,14 @@ class Attempts:
         if reason is not None and self._fatal >= _FATAL:
             self._stop(reason, error)
         self._retry_or_fail(item, error, kind, sent_at, 0)
+
+    def _forfeit(self, item: Item) -> None:
+        """The attempt may have been billed."""
+        if item.held is not None:
+            self._ledger.forfeit(_held(item))
+            return
+        model, body = item.wire.model or "", item.wire.body
+        self._ledger.lose(self._ledger.reserve(body, model, item.max_tokens))
 
     def _retry_or_fail(
         self,

@@ -215,6 +215,10 @@ class Ledger:
     def forfeit(self, held: Reservation) -> None:
         """The request may have been billed: count all that was set aside."""
         self.release(held)
+        self.lose(held)
+
+    def lose(self, held: Reservation) -> None:
+        """Count the most that a request can have cost, which was not set aside."""
         self.uncertain += held.cost
         self.tokens += held.tokens
 

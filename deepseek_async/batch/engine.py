@@ -30,6 +30,8 @@ from .rates import Pacer
 
 _AT_ONCE: Final = 128
 _LOOK: Final = 1.0
+_SHORT_LOOK: Final = 0.02
+_AT_LEAST: Final = 0.001
 _NEVER_ANSWERED: Final = 30.0
 _NO_PAYMENT_WAIT: Final = 0.5
 _TEMPERATURE_0: Final = re.compile(rb'"temperature":0(?:\.0)?[,}]')
@@ -147,6 +149,7 @@ class Engine:
                 await self._rest(pause)
         finally:
             self._limit.listeners.remove(self.wake)
+            self._limit.hungry.discard(self.wake)
 
     async def _rest(self, seconds: float) -> None:
         if seconds <= 0:
@@ -181,6 +184,7 @@ class Engine:
             pause = self._closed_for(now, others)
             if pause:
                 return min(pause, self._ends - now)
+            self._limit.hungry.discard(self.wake)
             item = self._next(fresh, now)
             if item is None:
                 return self._until_next(fresh, now)
@@ -195,13 +199,17 @@ class Engine:
         if self._limit.in_outage and self._gives_up(now):
             self.stop("stalled")
             return inf
+        limit = self._limit
+        if limit.owes(self._attempts.on_wire, self.wake):
+            return _SHORT_LOOK
         outstanding = self._attempts.on_wire + self.uncommitted
         if outstanding >= min(self._most, self._limit.capacity):
-            self._limit.admits(now, others)  # a full house is what a limit grows by
-            return self._limit.recheck_after(now) or 0.001
-        if not self._limit.admits(now, others):
-            wait = self._limit.recheck_after(now) or 0.001
-            return min(wait, 0.05) if others else wait
+            limit.admits(now, others)  # a full house is what a limit grows by
+            return limit.recheck_after(now) or _AT_LEAST
+        if not limit.admits(now, others):
+            limit.hungry.add(self.wake)
+            wait = limit.recheck_after(now) or _AT_LEAST
+            return min(wait, _SHORT_LOOK) if others else wait
         return self._pacer.wait(now) if self._pacer else 0.0
 
     @property

@@ -19,7 +19,7 @@ from .progress import Progress
 from .rates import Rates
 from .template import KeyOf, Template
 
-PATIENT: RetryPolicy = RetryPolicy(attempts=6, base=0.5, cap=30.0)
+PATIENT: RetryPolicy = RetryPolicy(attempts=6, base=0.5, cap=30.0, timeouts=True)
 """How a batch retries if neither its client nor its request say otherwise."""
 
 

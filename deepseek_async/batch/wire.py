@@ -8,6 +8,7 @@ from ..call import fetch
 from ..codec import CHAT
 from ..errors import DeepSeekError
 from ..metering import UsageMeter
+from ..redaction import Redaction
 from ..request import WireRequest
 from ..retry import RetryPolicy
 from ..session import SessionManager
@@ -51,9 +52,15 @@ class ClientWire:
     Args:
         manager: The client's session manager.
         meter: Counts tokens and money, and refuses calls above its limit.
+        redaction: The client's redactors.
     """
 
-    def __init__(self, manager: SessionManager, meter: UsageMeter) -> None:
+    def __init__(
+        self,
+        manager: SessionManager,
+        meter: UsageMeter,
+        redaction: Redaction | None = None,
+    ) -> None:
         self.timeouts = manager.timeouts
         # The default policy is one for somebody who waits; a batch has time.
         self.retry = PATIENT if manager.retry == RetryPolicy() else manager.retry
@@ -61,9 +68,18 @@ class ClientWire:
         self.endpoint = manager.base_url.plain
         self._manager = manager
         self._meter = meter
+        self._redaction = redaction
 
     async def send(self, request: WireRequest) -> ChatCompletion:
         """See `Wire`."""
+        if self._redaction is None:
+            return await self._send(request)
+        hidden, vault = await self._redaction.hide(request)
+        completion = await self._send(hidden)
+        await self._redaction.show(completion, hidden, vault)
+        return completion
+
+    async def _send(self, request: WireRequest) -> ChatCompletion:
         charge = self._meter.open(request.model, request.tag)
         try:
             completion = await fetch(
@@ -74,6 +90,7 @@ class ClientWire:
                 charge.settle(None)
             raise
         charge.settle(completion.usage)
+        completion.set_bill(charge.bill)
         return completion
 
     def under_way(self) -> int:

@@ -20,11 +20,11 @@ import typer
 from .._version import __version__
 from ..errors import DeepSeekError
 from .balance import balance
-from .batch import batch
 from .chat import chat
 from .console import PROGRAM, complain, tolerate_any_character, warn
 from .demo import demo
 from .exits import CommandError, ExitCode, code_of
+from .jobs import app as jobs
 from .models import models
 from .serve import serve
 
@@ -42,8 +42,9 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (chat, batch, models, balance, serve, demo):
+for command in (chat, models, balance, serve, demo):
     app.command()(command)
+app.add_typer(jobs, name="batch")
 
 
 def _show_version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it so

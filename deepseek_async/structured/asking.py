@@ -108,6 +108,9 @@ class TypedRequest(Generic[T]):
             problem: What is wrong.
         """
         if not text_of(completion).strip():
+            # The same request again: the client's own cache must not answer it.
+            if self._params.get("cache_control") != "bypass":
+                self._params["cache_control"] = "refresh"
             return
         message = completion.choices[0].message
         self._added.append(plain_message(message))

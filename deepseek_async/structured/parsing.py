@@ -14,6 +14,7 @@ from ..errors import (
     RefusedAnswerError,
     raise_for_finish_reason,
 )
+from ..turns import awaited
 from ..types.chat import ChatCompletion
 from ..types.usage import Usage
 from .answer_format import AnswerFormat
@@ -86,7 +87,7 @@ async def parse(
     usage = Usage()
     repairs = 0
     while True:
-        completion = await completions.answer(request.params)
+        completion = await completions.answer(awaited(request.params))
         usage += completion.usage or Usage()
         try:
             value = read(completion, answer, repairs)

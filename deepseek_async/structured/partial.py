@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from types import TracebackType
@@ -9,7 +10,7 @@ from typing import Any, Final, Generic, Self, TypeVar
 
 from ..endpoints import ChatCompletions
 from ..errors import MissingExtraError, StreamClosedError
-from ..types.events import ChatEvent, TextDelta, ToolCallArgumentsDelta
+from ..types.events import ChatEvent, Resumed, TextDelta, ToolCallArgumentsDelta
 from ..types.usage import Usage
 from .answer_format import WRAPPER, AnswerFormat
 from .asking import TypedRequest
@@ -20,13 +21,16 @@ T = TypeVar("T")
 _STEP: Final = 64
 """The text is read again when it has grown by a 64th: linear work in the end."""
 
+_UNFINISHED_NUMBER: Final = re.compile(rb"(?<=[:\[,\s])-?[0-9][-+.eE0-9]*\Z")
+"""More digits may follow: 71 may become 717, where text only grows."""
+
 
 class ParseStream(Generic[T]):
     """The partial values of a typed answer, as an async iterator.
 
     Use it in `async with`. Each value is what has arrived so far, as dicts, lists
-    and strings, the last string as far as it goes; `result()` is the checked value
-    of the type:
+    and strings, the last string as far as it goes, a number once it is whole;
+    `result()` is the checked value of the type:
 
         async with client.chat.completions.stream_parse(
             response_type=City, model="deepseek-flash", messages=messages
@@ -114,6 +118,8 @@ class ParseStream(Generic[T]):
         growing = _GrowingValue(self._parse, is_wrapped=self._answer.is_wrapped)
         async with live, aclosing(live.events()) as events:
             async for event in events:
+                if isinstance(event, Resumed) and event.action == "restarted":
+                    growing.clear()
                 if growing.add(_piece(event)):
                     yield growing.value
         completion = await live.completion()
@@ -146,6 +152,11 @@ class _GrowingValue:
         self._read_at = 0
         self.value: Any = None  # partial JSON has no other type
 
+    def clear(self) -> None:
+        """Forget everything: the answer begins anew."""
+        self._text.clear()
+        self._read_at = 0
+
     def add(self, piece: str) -> bool:
         """Take the next piece of text; whether the value has changed by it."""
         self._text += piece.encode("utf-8", "surrogatepass")
@@ -156,8 +167,9 @@ class _GrowingValue:
         start = self._text.find(b"{")
         if start < 0:
             return False
+        text = _UNFINISHED_NUMBER.sub(b"", bytes(self._text[start:]))
         try:
-            value = self._parse(bytes(self._text[start:]))
+            value = self._parse(text)
         except ValueError:
             return False
         if self._is_wrapped:

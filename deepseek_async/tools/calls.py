@@ -139,6 +139,11 @@ class CallRunner:
                 content = await tool.run(args, kwargs, threads=self._threads)
             except Exception as error:  # noqa: BLE001 - the policy decides
                 return self._failed(call, error), "exception"
+            except asyncio.CancelledError:
+                if _is_cancelled():
+                    raise
+                # Nobody cancelled this call: something within the tool was.
+                return self._failed(call, RuntimeError("cancelled")), "exception"
         if scope.cancelled_caught:
             return _error(f"the tool did not end within {limit:g} seconds"), "timeout"
         return self._cut(content), None
@@ -163,6 +168,11 @@ class CallRunner:
 def _error(text: str) -> str:
     """An error in a form that the model does not take for a result."""
     return msgspec.json.encode({"error": text[:_MAX_ERROR]}).decode()
+
+
+def _is_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 async def _cancel(tasks: set[asyncio.Task[ToolEnded]]) -> None:

@@ -23,12 +23,14 @@ from deepseek_async import (
     LengthFinishError,
     MissingExtraError,
     RefusedAnswerError,
+    ResponseCache,
+    Resume,
     SchemaError,
     ServerTool,
     StreamClosedError,
     StrictSchemaError,
 )
-from deepseek_async.testing import Answer, Call, DeepSeekEmulator, Finish
+from deepseek_async.testing import Answer, Call, Cut, DeepSeekEmulator, Finish
 
 Body = dict[str, Any]
 MODEL = "deepseek-flash"
@@ -462,6 +464,77 @@ async def test_partial_values_come_out_of_their_wrapper(
 
     assert answer.parsed == ["a", "b", "c"] == partials[-1]
     assert all(isinstance(partial, list) for partial in partials)
+
+
+@pytest.mark.parametrize("number", [717_710, -3.25, 6.5e30])
+async def test_unfinished_numbers_are_left_out(
+    client: AsyncDeepSeek, emulator: DeepSeekEmulator, number: float
+) -> None:
+    """A number appears when it is whole, never as its first digits."""
+    text = msgspec.json.encode({"answer": [number, number]}).decode()
+    emulator.answer = lambda _: text
+    async with client.chat.completions.stream_parse(
+        model=MODEL, messages=MESSAGES, response_type=list[float]
+    ) as stream:
+        partials = [partial async for partial in stream]
+
+    assert all(set(partial) <= {number} for partial in partials)
+    assert partials[-1] == [number, number]
+
+
+class Cached(ResponseCache):
+    """A cache that keeps everything, empty answers too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept: dict[str, bytes] = {}
+
+    async def get(self, key: str) -> bytes | None:
+        return self.kept.get(key)
+
+    async def set(self, key: str, value: bytes) -> None:
+        self.kept[key] = value
+
+    async def clear(self) -> None:
+        self.kept.clear()
+
+
+async def test_repairs_are_not_answered_by_the_clients_cache(
+    emulator: DeepSeekEmulator,
+) -> None:
+    """An empty answer asked for again comes from the server, not from memory."""
+    emulator.answer = saying("", "", LIMA)
+    async with AsyncDeepSeek(
+        api_key=emulator.api_key, base_url=emulator.base_url, cache=Cached()
+    ) as client:
+        answer = await client.chat.completions.parse(
+            model=MODEL, messages=MESSAGES, response_type=City
+        )
+
+    assert answer.repairs == 2
+    assert len(emulator.requests) == 3
+
+
+async def test_a_resumed_stream_begins_its_values_anew(
+    client: AsyncDeepSeek, emulator: DeepSeekEmulator
+) -> None:
+    """When a cut answer is resumed, values go on growing and the result is whole."""
+    text = msgspec.json.encode(BOOK).decode()
+    emulator.answer = lambda _: Answer(tool_calls=(Call("give_answer", text),))
+    emulator.script(Cut(events=12))
+    async with client.chat.completions.stream_parse(
+        model=MODEL,
+        messages=MESSAGES,
+        response_type=Book,
+        thinking=QUICK,
+        resume=Resume(),
+    ) as stream:
+        partials = [partial async for partial in stream]
+        answer = await stream.result()
+
+    assert answer.parsed == BOOK
+    assert partials[-1] == msgspec.to_builtins(BOOK)
+    assert len(emulator.requests) == 2
 
 
 async def test_a_streamed_answer_is_checked_at_its_end(

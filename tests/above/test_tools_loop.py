@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -20,6 +20,7 @@ from deepseek_async import (
     Message,
     MissingReasoningContentError,
     MissingReasoningError,
+    Resumed,
     RoundFinished,
     ServerTool,
     StreamClosedError,
@@ -33,6 +34,8 @@ from deepseek_async import (
     ToolPolicy,
     ToolRoundsExceededError,
     ToolStarted,
+    TurnEvent,
+    TurnStream,
     find_missing_reasoning,
     tool,
 )
@@ -384,6 +387,25 @@ async def test_a_slow_tool_is_cut_off(
     assert "0.01 seconds" in turn.messages[1]["content"]
 
 
+async def test_a_tool_that_cancels_itself(
+    client: AsyncDeepSeek, emulator: DeepSeekEmulator
+) -> None:
+    """A cancellation within a tool is the tool's failure, not the turn's end."""
+
+    @tool
+    async def give_up() -> None:
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        future.cancel()
+        await future
+
+    emulator.answer = saying(calling(Call("give_up")), "Well.")
+    turn = await client.chat.completions.run_tools(
+        model=MODEL, messages=asking("Go"), tools=[give_up]
+    )
+
+    assert turn.messages[1]["content"] == '{"error":"RuntimeError: cancelled"}'
+
+
 async def test_a_slow_thread_is_left_behind(
     client: AsyncDeepSeek, emulator: DeepSeekEmulator
 ) -> None:
@@ -670,6 +692,47 @@ async def test_a_broken_stream_ends_the_turn(
             model=MODEL, messages=asking("Go"), tools=[add]
         ) as stream:
             await stream.turn()
+
+
+async def test_text_that_began_anew_is_not_mixed() -> None:
+    """Text that a restart made void is an error for whoever reads text only."""
+
+    async def events() -> AsyncGenerator[TurnEvent, None]:
+        yield TextDelta(text="old")
+        yield Resumed(
+            action="restarted",
+            outcome="StreamInterruptedError",
+            request_id=None,
+            chunks=1,
+            characters=3,
+        )
+        yield TextDelta(text="new")
+
+    text = TurnStream(events()).text()
+
+    assert await anext(text) == "old"
+    with pytest.raises(StreamInterruptedError, match="began anew"):
+        await anext(text)
+
+
+async def test_options_of_streams_do_not_disturb_awaited_rounds(
+    client: AsyncDeepSeek, emulator: DeepSeekEmulator
+) -> None:
+    """`resume` and `stream_options` count for streams, and are no error elsewhere."""
+    emulator.answer = lambda _: "ok"
+    turn = await client.chat.completions.run_tools(
+        model=MODEL,
+        messages=asking("Go"),
+        tools=[add],
+        resume=True,
+        stream_options={"include_usage": True},
+    )
+    async with client.chat.completions.stream_tools(
+        model=MODEL, messages=asking("Go"), tools=[add], resume=True
+    ) as stream:
+        assert (await stream.turn()).text == turn.text
+
+    assert "stream_options" not in emulator.requests[0].body
 
 
 async def test_calls_with_one_id_are_kept_apart(

@@ -23,7 +23,7 @@ from deepseek_async import (
 from deepseek_async.batch import Batch, BatchResult, Limit, Settings
 from deepseek_async.request import WireRequest
 
-QUICK = RetryPolicy(attempts=5, base=0.001, cap=0.01)
+QUICK = RetryPolicy(attempts=5, base=0.001, cap=0.01, timeouts=True)
 
 
 def ask(text: str, **params: Any) -> dict[str, Any]:

@@ -61,7 +61,8 @@ def test_two_senders_share_an_account(starts: list[float], *, is_stating: bool) 
     before = list(account.done)
     assert used >= 0.93
     account_total = sum(account.running)
-    assert all(0.35 <= now / account_total <= 0.65 for now in account.running)
+    least = 0.35 if is_stating else 0.25
+    assert all(now >= least * account_total for now in account.running)
     assert all(before)
 
 
@@ -117,7 +118,7 @@ def test_overload_is_no_refusal() -> None:
     for _ in range(100):
         limit.sent(0.0)
     for number in range(50):
-        limit.answered(0.5) if number % 3 else limit.failed(0.5)
+        limit.answered(0.2) if number % 3 else limit.failed(0.2)
 
     assert limit.capacity == 70
 

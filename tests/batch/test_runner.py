@@ -129,20 +129,23 @@ async def test_one_attempt_means_one_attempt() -> None:
 async def test_a_stated_limit_is_obeyed_at_once() -> None:
     """After the first refusal that states a limit, that many are on the wire."""
     wire = FakeWire()
-    most_after = 0
+    admitted = most_after = 0
 
     async def reply(request: WireRequest, _: str) -> ChatCompletion:
-        nonlocal most_after
-        if wire.now > 25:
+        nonlocal admitted, most_after
+        if batch.report.refused:
+            most_after = max(most_after, limit.in_flight)
+        if admitted >= 25:
             await asyncio.sleep(0.005)
             raise refusal(25)
-        if batch.report.refused:
-            most_after = max(most_after, wire.now)
-        await asyncio.sleep(0.05)
+        admitted += 1
+        await asyncio.sleep(0.1)
+        admitted -= 1
         return answer_to(request)
 
     wire.reply = reply
-    batch = make(wire, asks(400), Limit.adaptive(start=64))
+    limit = Limit.adaptive(start=64)
+    batch = make(wire, asks(400), limit)
 
     done = await collect(batch)
 

@@ -6,6 +6,7 @@ import asyncio
 import functools
 import gc
 import threading
+import time
 import warnings
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
 from contextlib import asynccontextmanager, contextmanager
@@ -283,6 +284,14 @@ MATRIX_MODES: dict[str, Mode] = {**MODES, "batch": by_batch}
 
 
 # -- servers for tests that have no loop of their own ----------------------------------
+
+
+def all_closed(server: FaultServer, within: float = 2.0) -> bool:
+    """Whether the connections of a server in another thread end in time."""
+    over = time.monotonic() + within
+    while server.open_connections and time.monotonic() < over:
+        time.sleep(0.005)
+    return not server.open_connections
 
 
 @contextmanager

@@ -92,6 +92,7 @@ class FaultProxy:
         self._upstream = port
         self._script = list(script)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._writers: set[asyncio.StreamWriter] = set()
         self.connections = 0
         self.open_connections = 0
         self.port = 0
@@ -108,10 +109,10 @@ class FaultProxy:
             yield self
         finally:
             server.close()
-            tasks = list(self._tasks)
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            for writer in list(self._writers):
+                writer.transport.abort()
+            if self._tasks:
+                await asyncio.wait(self._tasks, timeout=1.0)
 
     async def _accept(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -125,6 +126,8 @@ class FaultProxy:
         up_reader, up_writer = await asyncio.open_connection(
             "127.0.0.1", self._upstream
         )
+        writers = {writer, up_writer}
+        self._writers |= writers
         upload = asyncio.create_task(self._upload(reader, up_writer))
         try:
             with suppress(ConnectionError):
@@ -139,6 +142,7 @@ class FaultProxy:
             upload.cancel()
             writer.close()
             up_writer.close()
+            self._writers -= writers
             self._tasks.discard(task)
 
     async def _upload(

@@ -1,0 +1,369 @@
+"""`deepseek-async batch run|plan|status|export|merge|verify`: jobs with a journal.
+
+Exit codes beside those of `exits`: 5 if a ceiling ended the job, which can be resumed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+from typer.core import TyperGroup
+
+from ..batch import (
+    Batch,
+    BatchReport,
+    BatchStoppedError,
+    Budget,
+    Limit,
+    Settings,
+)
+from ..batch.export import export as export_journal
+from ..batch.plan import make_plan
+from ..batch.upkeep import JournalStatus, repair
+from ..batch.upkeep import merge as merge_journals
+from ..batch.upkeep import status as status_of
+from .batch import batch
+from .connection import connect, require_key
+from .console import complain
+from .exits import CommandError, ExitCode
+from .options import DEFAULT_MODEL, BaseURL, Emulate
+
+STOPPED: Final = 5
+_FATAL: Final = frozenset({"authentication", "balance"})
+_CEILINGS: Final = frozenset(
+    {"cost", "tokens", "failures", "failure_ratio", "wall_time", "spend_limit"}
+)
+_SIMPLE: Final = "file"
+
+
+class _Group(TyperGroup):
+    """Takes `batch IN OUT`, without a subcommand, as the simple form."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401
+        if args and args[0] not in {*self.commands, "--help", "-h"}:
+            args = [_SIMPLE, *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(
+    cls=_Group,
+    help="Answer every row of a file: `batch IN OUT`, or as a job that survives "
+    "anything: `batch run IN --journal DIR`.",
+    epilog="Exit codes: 0 all rows answered; 1 some failed; 2 usage or bad input; "
+    "3 configuration; 4 the key or the balance was refused; 5 a ceiling ended the "
+    "job; 130 interrupted, and it can be resumed.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command(_SIMPLE, hidden=True)(batch)
+
+Source = Annotated[
+    str,
+    typer.Argument(
+        metavar="IN", help=".jsonl, .csv (also .gz, .zst), .parquet, or hf:NAME:SPLIT."
+    ),
+]
+JournalOption = Annotated[
+    Path, typer.Option("--journal", "-j", metavar="DIR", help="Where results are kept.")
+]
+JournalArgument = Annotated[Path, typer.Argument(metavar="DIR", help="The journal.")]
+Prompt = Annotated[
+    str | None,
+    typer.Option(
+        "--prompt",
+        "-p",
+        metavar="TEMPLATE",
+        help='A prompt with columns of the row: "Translate: {text}".',
+    ),
+]
+System = Annotated[
+    str | None,
+    typer.Option("--system", "-s", help="Instructions before each --prompt."),
+]
+Key = Annotated[
+    str | None, typer.Option("--key", metavar="COLUMN", help="The column with the key.")
+]
+Model = Annotated[
+    str, typer.Option("--model", "-m", help="The model of rows that name none.")
+]
+MaxTokens = Annotated[
+    int | None,
+    typer.Option("--max-tokens", min=1, help="Output tokens of rows that say nothing."),
+]
+Shard = Annotated[
+    str, typer.Option("--shard", metavar="I/N", help="Only part I of N, from 0.")
+]
+
+
+def _options(  # noqa: PLR0913 - what the command line has
+    *,
+    prompt: str | None,
+    system: str | None,
+    key: str | None,
+    model: str,
+    max_tokens: int | None,
+    shard: str,
+) -> dict[str, Any]:
+    if system is not None and prompt is None:
+        message = "--system goes with --prompt"
+        raise CommandError(message)
+    request = None
+    if prompt is not None:
+        messages = [{"role": "user", "content": prompt}]
+        if system is not None:
+            messages.insert(0, {"role": "system", "content": system})
+        request = {"messages": messages}
+    defaults: dict[str, Any] = {"model": model}
+    if max_tokens is not None:
+        defaults["max_tokens"] = max_tokens
+    part, _, parts = shard.partition("/")
+    if not (part.isdecimal() and parts.isdecimal() and int(part) < int(parts)):
+        message = f"--shard {shard}: I/N with 0 <= I < N is meant"
+        raise CommandError(message)
+    return {
+        "request": request,
+        "key": key,
+        "defaults": defaults,
+        "shard": (int(part), int(parts)),
+    }
+
+
+@app.command()
+def run(  # noqa: PLR0913 - each is an option of the command line
+    source: Source,
+    *,
+    journal: JournalOption,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Export there at the end, in input order."),
+    ] = None,
+    errors: Annotated[
+        Path | None, typer.Option("--errors", help="Export failed rows there.")
+    ] = None,
+    prompt: Prompt = None,
+    system: System = None,
+    key: Key = None,
+    model: Model = DEFAULT_MODEL,
+    max_tokens: MaxTokens = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            "--limit", "-c", min=1, help="Requests at once; found out if not given."
+        ),
+    ] = None,
+    max_cost: Annotated[
+        str | None, typer.Option("--max-cost", metavar="USD", help="Never spend more.")
+    ] = None,
+    max_failures: Annotated[
+        int | None, typer.Option("--max-failures", min=0, help="End after more.")
+    ] = None,
+    wall_time: Annotated[
+        float | None,
+        typer.Option("--wall-time", metavar="S", help="End after so long."),
+    ] = None,
+    deadline: Annotated[
+        float | None, typer.Option("--deadline", metavar="S", help="Per row.")
+    ] = None,
+    off_peak: Annotated[
+        bool, typer.Option("--off-peak", help="Send at off-peak prices only.")
+    ] = False,
+    dedupe: Annotated[
+        bool, typer.Option("--dedupe", help="Send equal rows at temperature 0 once.")
+    ] = False,
+    retry_failed: Annotated[
+        bool, typer.Option(help="Try rows again that failed in a previous run.")
+    ] = True,
+    shard: Shard = "0/1",
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the report as JSON.")
+    ] = False,
+    base_url: BaseURL = None,
+    emulate: Emulate = False,
+) -> int:
+    """Run a job, or go on with it: finished rows are skipped.
+
+    Ctrl-C sends nothing more and waits for what is on the wire; a second one ends at
+    once. Either way, the same command goes on later.
+    """
+    require_key(emulate=emulate)
+    options = _options(
+        prompt=prompt,
+        system=system,
+        key=key,
+        model=model,
+        max_tokens=max_tokens,
+        shard=shard,
+    )
+    options |= {
+        "journal": journal,
+        "deadline": deadline,
+        "off_peak": off_peak,
+        "dedupe": dedupe,
+        "retry_failed": retry_failed,
+        "budget": Budget(
+            max_cost=None if max_cost is None else _money(max_cost),
+            max_failures=max_failures,
+            wall_time=wall_time,
+        ),
+        "progress": True,
+        "signals": True,
+    }
+    report, stop = asyncio.run(
+        _run(source, options, limit=limit, base_url=base_url, emulate=emulate)
+    )
+    sys.stderr.write(report.to_table() + "\n")
+    if as_json:
+        sys.stdout.write(report.to_json().decode() + "\n")
+    if output is not None:
+        export_journal(journal, output, errors=errors)
+    return _code(report, stop)
+
+
+def _money(text: str) -> Decimal:
+    try:
+        return Decimal(text)
+    except ArithmeticError:
+        message = f"--max-cost {text!r} is not an amount of dollars"
+        raise CommandError(message) from None
+
+
+async def _run(
+    source: str,
+    options: dict[str, Any],
+    *,
+    limit: int | None,
+    base_url: str | None,
+    emulate: bool,
+) -> tuple[BatchReport, BatchStoppedError | None]:
+    connections = limit or 2500
+    async with connect(
+        emulate=emulate, base_url=base_url, connections=connections
+    ) as client:
+        given = limit and Limit.fixed(limit)
+        batch: Batch = client.batch(source, concurrency=given or None, **options)
+        try:
+            return await batch.run(), None
+        except BatchStoppedError as stop:
+            return batch.report, stop
+
+
+def _code(report: BatchReport, stop: BatchStoppedError | None) -> int:
+    if stop is not None:
+        complain(stop.message)
+        if stop.reason in _FATAL:
+            return ExitCode.FATAL
+        return STOPPED if stop.reason in _CEILINGS else ExitCode.FAILED
+    if report.stop_reason == "interrupted":
+        return ExitCode.INTERRUPTED
+    return ExitCode.FAILED if report.failed else ExitCode.OK
+
+
+@app.command()
+def plan(  # noqa: PLR0913 - each is an option of the command line
+    source: Source,
+    *,
+    prompt: Prompt = None,
+    system: System = None,
+    key: Key = None,
+    model: Model = DEFAULT_MODEL,
+    max_tokens: MaxTokens = None,
+    limit: Annotated[
+        int, typer.Option("--limit", "-c", min=1, help="Requests at once.")
+    ] = 500,
+    latency: Annotated[
+        float, typer.Option("--latency", help="Seconds that a request takes.")
+    ] = 8.0,
+    shard: Shard = "0/1",
+) -> int:
+    """Read a file and say what a run would send, cost and take; sends nothing."""
+    options = _options(
+        prompt=prompt,
+        system=system,
+        key=key,
+        model=model,
+        max_tokens=max_tokens,
+        shard=shard,
+    )
+    settings = Settings.of(options)
+    found = asyncio.run(make_plan(source, settings, concurrency=limit, latency=latency))
+    sys.stdout.write(found.to_table() + "\n")
+    return ExitCode.FAILED if found.invalid else ExitCode.OK
+
+
+def _shown(found: JournalStatus) -> str:
+    lines = [
+        f"answered  {found.ok:,}",
+        f"failed    {found.failed:,}",
+        f"cost      ${found.cost:.6f}",
+        f"tokens    {found.tokens:,}",
+        f"records   {found.records:,} in {found.size:,} bytes",
+        f"shard     {found.shard}",
+        f"running   {'yes' if found.is_running else 'no'}",
+    ]
+    lines += [
+        f"damage    {torn.segment} offset {torn.offset} line {torn.line}: "
+        + ("an interrupted write" if torn.is_torn else "changed afterwards")
+        for torn in found.damage
+    ]
+    return "\n".join(lines) + "\n"
+
+
+@app.command()
+def status(journal: JournalArgument) -> int:
+    """Say what is in a journal; a run may be at work on it."""
+    sys.stdout.write(_shown(status_of(journal)))
+    return ExitCode.OK
+
+
+@app.command()
+def verify(
+    journal: JournalArgument,
+    *,
+    mend: Annotated[
+        bool, typer.Option("--repair", help="Keep what is good, leave out the rest.")
+    ] = False,
+) -> int:
+    """Check every record of a journal."""
+    if mend:
+        for torn in repair(journal):
+            complain(f"left out: {torn.segment} line {torn.line}, {torn.size} bytes")
+    found = status_of(journal)
+    sys.stdout.write(_shown(found))
+    return ExitCode.OK if found.is_sound else ExitCode.FAILED
+
+
+@app.command()
+def export(
+    journal: JournalArgument,
+    output: Annotated[
+        Path, typer.Argument(metavar="OUT", help=".jsonl, .csv or .parquet.")
+    ],
+    *,
+    errors: Annotated[
+        Path | None, typer.Option("--errors", help="A file for failed rows (.jsonl).")
+    ] = None,
+) -> int:
+    """Write the results of a journal to a file, in input order."""
+    done = export_journal(journal, output, errors=errors)
+    sys.stderr.write(f"{done.ok:,} answered, {done.failed:,} failed\n")
+    return ExitCode.OK
+
+
+@app.command()
+def merge(
+    target: Annotated[
+        Path, typer.Argument(metavar="DIR", help="A new directory for the whole.")
+    ],
+    sources: Annotated[
+        list[Path], typer.Argument(metavar="SHARD...", help="Journals of one job.")
+    ],
+) -> int:
+    """Put the journals of shards together."""
+    sys.stdout.write(_shown(merge_journals(target, list(sources))))
+    return ExitCode.OK

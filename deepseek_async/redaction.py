@@ -1,0 +1,433 @@
+"""Hiding sensitive text from the server, and putting it back into the answer.
+
+A redactor sees the messages of a request just before it is encoded, and the text of
+the answer just before the caller gets it. What it hides in the call's `Vault` becomes
+a placeholder such as `[EMAIL_1]` on the wire; wherever the model repeats that, the
+original is put back.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final, TypeAlias
+
+import msgspec
+
+from .errors import ConfigurationError, InvalidRequestError
+from .request import WireRequest
+from .salvage import is_array, is_object
+from .types.chat import ChatCompletion, ChatCompletionMessage
+from .types.fim import Completion
+
+Messages: TypeAlias = list[dict[str, Any]]
+
+_PLACEHOLDER: Final = re.compile(r"\[[A-Z][A-Z0-9]{0,31}_[0-9]{1,9}\]")
+_KIND: Final = re.compile(r"[A-Z][A-Z0-9]{0,31}")
+_encoder: Final = msgspec.json.Encoder()
+
+
+class Vault:
+    """What was hidden in one request. Its `repr` shows nothing of it."""
+
+    __slots__ = ("_counts", "_originals", "_placeholders", "_taken")
+
+    def __init__(self) -> None:
+        self._originals: dict[str, str] = {}
+        self._placeholders: dict[tuple[str, str], str] = {}
+        self._counts: dict[str, int] = {}
+        self._taken: set[str] = set()
+
+    def __repr__(self) -> str:
+        return f"Vault({len(self._originals)} hidden)"
+
+    def __len__(self) -> int:
+        return len(self._originals)
+
+    def reserve(self, text: str) -> None:
+        """Never use placeholders that a text contains of its own."""
+        self._taken.update(_PLACEHOLDER.findall(text))
+
+    def hide(self, kind: str, original: str) -> str:
+        """Hide a text.
+
+        Args:
+            kind: What it is, in capitals, such as `EMAIL`: the model reads it.
+            original: The text.
+
+        Returns:
+            The placeholder, always the same one for the same text and kind.
+
+        Raises:
+            ConfigurationError: `kind` is not a word of capitals and digits.
+        """
+        found = self._placeholders.get((kind, original))
+        if found is not None:
+            return found
+        if not _KIND.fullmatch(kind):
+            message = "the kind of a hidden text must be a word in capitals"
+            raise ConfigurationError(message)
+        number = self._counts.get(kind, 0) + 1
+        while (made := f"[{kind}_{number}]") in self._taken:
+            number += 1
+        self._counts[kind] = number
+        self._placeholders[kind, original] = made
+        self._originals[made] = original
+        return made
+
+    def restore(self, text: str, *, in_json: bool = False) -> str:
+        """Put the originals back.
+
+        Args:
+            text: Text with placeholders.
+            in_json: Whether it is JSON, so that the originals must be escaped.
+        """
+        if not self._originals or "[" not in text:
+            return text
+
+        def original_of(match: re.Match[str]) -> str:
+            found = self._originals.get(match[0])
+            if found is None:
+                return match[0]
+            return _encoder.encode(found)[1:-1].decode() if in_json else found
+
+        return _PLACEHOLDER.sub(original_of, text)
+
+    def begins(self, text: str) -> bool:
+        """Whether a text is the beginning of a placeholder, but not all of it."""
+        return any(
+            len(text) < len(placeholder) and placeholder.startswith(text)
+            for placeholder in self._originals
+        )
+
+
+class Restorer:
+    """Restores a text that comes in pieces; a placeholder may be cut anywhere.
+
+    Args:
+        vault: What was hidden.
+        in_json: Whether the text is JSON.
+    """
+
+    __slots__ = ("_held", "_in_json", "_vault")
+
+    def __init__(self, vault: Vault, *, in_json: bool = False) -> None:
+        self._vault = vault
+        self._in_json = in_json
+        self._held = ""
+
+    def feed(self, piece: str) -> str:
+        """Take the next piece.
+
+        Returns:
+            What can be shown; the beginning of a placeholder is held back.
+        """
+        text = self._held + piece
+        start = text.rfind("[")
+        if start >= 0 and self._vault.begins(text[start:]):
+            text, self._held = text[:start], text[start:]
+        else:
+            self._held = ""
+        return self._vault.restore(text, in_json=self._in_json)
+
+    def end(self) -> str:
+        """What was held back, for the text is over."""
+        held, self._held = self._held, ""
+        return held
+
+
+class Redactor:
+    """Sees what goes out and what comes in; subclass it, and override either.
+
+    Both methods may be `async`.
+    """
+
+    def outgoing(
+        self, messages: Messages, vault: Vault
+    ) -> Messages | Awaitable[Messages | None] | None:
+        """Change the messages of a request.
+
+        Args:
+            messages: Copies, to do with what you like; in a fill-in-the-middle
+                request one of role `prompt`, and one of role `suffix` if it has one.
+            vault: Takes what is to be put back into the answer.
+
+        Returns:
+            The messages to send, or `None` for `messages` as they are now.
+        """
+        del messages, vault
+        return None
+
+    def incoming(self, text: str, vault: Vault) -> str | Awaitable[str]:
+        """Change a text of the answer.
+
+        Args:
+            text: Visible text, reasoning, or a title, with what was hidden put back
+                into it; in a stream one piece of it.
+            vault: What was hidden.
+
+        Returns:
+            The text for the caller.
+        """
+        del vault
+        return text
+
+
+Hook: TypeAlias = (
+    Redactor
+    | Callable[[Messages, Vault], Messages | None]
+    | Callable[[Messages, Vault], Awaitable[Messages | None]]
+)
+"""A `Redactor`, or a function, plain or `async`, to be called as its `outgoing`."""
+
+
+class _Outgoing(Redactor):
+    """A function as a redactor."""
+
+    def __init__(self, function: Callable[[Messages, Vault], Any]) -> None:
+        self._function = function
+
+    def outgoing(
+        self, messages: Messages, vault: Vault
+    ) -> Messages | Awaitable[Messages | None] | None:
+        changed: Messages | Awaitable[Messages | None] | None
+        changed = self._function(messages, vault)
+        return changed
+
+
+class Redaction:
+    """A client's redactors, in order.
+
+    Args:
+        hooks: The redactors.
+
+    Raises:
+        ConfigurationError: One of them is neither a `Redactor` nor a function.
+    """
+
+    def __init__(self, hooks: Sequence[Hook]) -> None:
+        self._redactors = [_redactor(hook) for hook in hooks]
+        self._listeners = [
+            redactor
+            for redactor in self._redactors
+            if type(redactor).incoming is not Redactor.incoming
+        ]
+
+    async def hide(self, request: WireRequest) -> tuple[WireRequest, Vault]:
+        """The request as it may be sent, and what was hidden in it.
+
+        Raises:
+            InvalidRequestError: A redactor returned no messages.
+            Exception: Whatever a redactor raised; nothing was sent.
+        """
+        vault = Vault()
+        vault.reserve(request.body.decode())
+        body: dict[str, Any] = msgspec.json.decode(request.body)
+        messages = _messages_of(body)
+        for redactor in self._redactors:
+            changed = redactor.outgoing(messages, vault)
+            if inspect.isawaitable(changed):
+                changed = await changed
+            messages = messages if changed is None else changed
+        _put_back(body, messages)
+        hidden = copy.copy(request)
+        hidden.body = _encode(body)
+        return hidden, vault
+
+    async def show(
+        self, answer: ChatCompletion | Completion, request: WireRequest, vault: Vault
+    ) -> None:
+        """Put what was hidden back into a whole answer.
+
+        Args:
+            answer: The answer, which is changed.
+            request: What was asked.
+            vault: What was hidden.
+        """
+        in_json = wants_json(request)
+        if isinstance(answer, Completion):
+            for choice in answer.choices:
+                choice.text = await self.shown(vault.restore(choice.text), vault)
+            return
+        for said in answer.choices:
+            await self._show_message(said.message, vault, in_json=in_json)
+
+    async def _show_message(
+        self, message: ChatCompletionMessage, vault: Vault, *, in_json: bool
+    ) -> None:
+        if message.content:
+            text = vault.restore(message.content, in_json=in_json)
+            message.content = await self.shown(text, vault)
+        for field in ("reasoning_content", "title"):
+            text = getattr(message, field)
+            if text:
+                shown = await self.shown(vault.restore(text), vault)
+                setattr(message, field, shown)
+        functions = [call.function for call in message.tool_calls or ()]
+        if message.function_call is not None:
+            functions.append(message.function_call)
+        for function in functions:
+            function.arguments = vault.restore(function.arguments, in_json=True)
+
+    async def shown(self, text: str, vault: Vault) -> str:
+        """A text as the redactors want the caller to see it."""
+        for redactor in self._listeners:
+            changed = redactor.incoming(text, vault)
+            text = changed if isinstance(changed, str) else await changed
+        return text
+
+
+def _redactor(hook: object) -> Redactor:
+    if isinstance(hook, Redactor):
+        return hook
+    if callable(hook) and not isinstance(hook, type):
+        return _Outgoing(hook)
+    message = "redact takes Redactors and functions of messages and vault"
+    raise ConfigurationError(message)
+
+
+def wants_json(request: WireRequest) -> bool:
+    """Whether a request asks for an answer in JSON."""
+    if b'"json_object"' not in request.body:
+        return False
+    body: dict[str, Any] = msgspec.json.decode(request.body)
+    wanted = body.get("response_format")
+    return is_object(wanted) and wanted.get("type") == "json_object"
+
+
+def _messages_of(body: dict[str, Any]) -> Messages:
+    if "prompt" not in body:
+        found: Messages = body["messages"]
+        return found
+    messages: Messages = [{"role": "prompt", "content": body["prompt"]}]
+    if body.get("suffix") is not None:
+        messages.append({"role": "suffix", "content": body["suffix"]})
+    return messages
+
+
+def _put_back(body: dict[str, Any], messages: object) -> None:
+    if not is_array(messages) or not messages or not all(map(is_object, messages)):
+        message = "a redactor must return the messages, or None"
+        raise InvalidRequestError(message, param="messages")
+    if "prompt" not in body:
+        body["messages"] = messages
+        return
+    for message in messages:
+        body[message["role"]] = message["content"]
+
+
+def _encode(body: dict[str, Any]) -> bytes:
+    try:
+        return _encoder.encode(body)
+    except (TypeError, ValueError, msgspec.MsgspecError):
+        message = "a redactor returned messages that cannot be encoded as JSON"
+    raise InvalidRequestError(message, param="messages")
+
+
+# -- the ready one ---------------------------------------------------------------------
+
+_KEYS: Final = (
+    r"-----BEGIN [A-Z ]{0,20}PRIVATE KEY-----[\s\S]{1,20000}?"
+    r"-----END [A-Z ]{0,20}PRIVATE KEY-----",
+    r"\b(?:sk|pk|rk)[-_][A-Za-z0-9_-]{16,256}",  # DeepSeek, OpenAI, Stripe
+    r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b",  # AWS
+    r"\bgh[pousr]_[A-Za-z0-9]{36,255}\b",  # GitHub
+    r"\bgithub_pat_[A-Za-z0-9_]{22,255}\b",
+    r"\bglpat-[A-Za-z0-9_-]{20,64}",  # GitLab
+    r"\bxox[abeprs]-[A-Za-z0-9-]{10,255}",  # Slack
+    r"\bAIza[A-Za-z0-9_-]{35}",  # Google
+    r"\bhf_[A-Za-z0-9]{30,64}\b",  # Hugging Face
+    r"\beyJ[A-Za-z0-9_-]{8,4096}\.[A-Za-z0-9_-]{8,4096}\.[A-Za-z0-9_-]{8,1024}",  # JWT
+)
+_PHONES: Final = (
+    r"(?<![\w+])\+[1-9](?:[ ()./-]{0,2}[0-9]){6,14}(?![0-9])",  # +49 171 1234567
+    r"(?<![\w.,+-])0[0-9]{1,4}[ /-](?:[ -]?[0-9]){5,10}(?![\w.]?[0-9])",  # 030 123456
+    r"(?<![\w(])\([0-9]{2,5}\)[ -]?(?:[ -]?[0-9]){5,10}(?![0-9])",  # (030) 123456
+    r"(?<![\w.,+-])[2-9][0-9]{2}[-. ][0-9]{3}[-. ][0-9]{4}(?![\w-])",  # 212-555-0123
+    r"(?<![\w.,+-])1[3-9][0-9]{9}(?![\w-])",  # a mobile phone in China
+)
+_EMAILS: Final = (r"[\w.%+'-]{1,64}@(?:[\w-]{1,63}\.){1,8}[^\W\d_]{2,24}(?![\w-])",)
+
+PATTERNS: Final[Mapping[str, re.Pattern[str]]] = {
+    "KEY": re.compile("|".join(_KEYS)),
+    "EMAIL": re.compile("|".join(_EMAILS)),
+    "PHONE": re.compile("|".join(_PHONES)),
+}
+"""What `PatternRedactor` finds, by kind, in this order.
+
+`KEY`: private keys in PEM form, JSON web tokens, and tokens that begin as those of
+DeepSeek, OpenAI, Stripe, AWS, GitHub, GitLab, Slack, Google or Hugging Face do.
+`EMAIL`: addresses. `PHONE`: numbers with a country code, with an area code in
+parentheses or with a leading 0 and a separator, North American ones in groups of
+3-3-4, and Chinese mobile numbers; plain numbers, dates and sums are left alone.
+
+Patterns are a net, not a wall: they find what is written as usual.
+"""
+
+
+class PatternRedactor(Redactor):
+    """Hides what matches patterns, and puts it back into the answer.
+
+        client = AsyncDeepSeek(redact=[PatternRedactor()])
+
+    It looks at the text of messages, at reasoning, and at the arguments of tool
+    calls; not at images, files, tool definitions or names.
+
+    Args:
+        patterns: Kind to pattern, applied in this order; `PATTERNS` if not given.
+            Compiled patterns or text; the kind, in capitals, is what the model sees.
+
+    Raises:
+        ConfigurationError: A kind is not a word in capitals, or a pattern is none.
+    """
+
+    def __init__(
+        self, patterns: Mapping[str, re.Pattern[str] | str] | None = None
+    ) -> None:
+        self._patterns = dict(PATTERNS)
+        if patterns is None:
+            return
+        try:
+            self._patterns = {
+                kind: re.compile(pattern) for kind, pattern in patterns.items()
+            }
+        except (re.error, TypeError) as error:
+            message = f"a pattern cannot be compiled: {error}"
+            raise ConfigurationError(message) from None
+        for kind in self._patterns:
+            if not _KIND.fullmatch(kind):
+                message = "the kind of a pattern must be a word in capitals"
+                raise ConfigurationError(message)
+
+    def outgoing(self, messages: Messages, vault: Vault) -> None:
+        """Hide every match."""
+        for message in messages:
+            self._hide_in(message, ("content", "reasoning_content"), vault)
+            content = message.get("content")
+            if is_array(content):
+                for part in filter(is_object, content):
+                    self._hide_in(part, ("text",), vault)
+            calls = message.get("tool_calls")
+            functions = [call.get("function") for call in calls or ()]
+            for function in (*functions, message.get("function_call")):
+                if is_object(function):
+                    self._hide_in(function, ("arguments",), vault)
+
+    def _hide_in(
+        self, holder: dict[str, Any], fields: tuple[str, ...], vault: Vault
+    ) -> None:
+        for field in fields:
+            text = holder.get(field)
+            if isinstance(text, str):
+                holder[field] = self._hidden(text, vault)
+
+    def _hidden(self, text: str, vault: Vault) -> str:
+        for kind, pattern in self._patterns.items():
+            text = pattern.sub(_hider(vault, kind), text)
+        return text
+
+
+def _hider(vault: Vault, kind: str) -> Callable[[re.Match[str]], str]:
+    return lambda match: vault.hide(kind, match[0])
