@@ -329,7 +329,7 @@ def _encode(body: dict[str, Any]) -> bytes:
 # -- the ready one ---------------------------------------------------------------------
 
 _KEYS: Final = (
-    r"-----BEGIN [A-Z ]{0,20}PRIVATE KEY-----[\s\S]{1,20000}?"
+    r"-----BEGIN [A-Z ]{0,20}PRIVATE KEY-----[\s\S]{1,8000}?"
     r"-----END [A-Z ]{0,20}PRIVATE KEY-----",
     r"\b(?:sk|pk|rk)[-_][A-Za-z0-9_-]{16,256}",  # DeepSeek, OpenAI, Stripe
     r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b",  # AWS
@@ -343,17 +343,22 @@ _KEYS: Final = (
 )
 _PHONES: Final = (
     r"(?<![\w+])\+[1-9](?:[ ()./-]{0,2}[0-9]){6,14}(?![0-9])",  # +49 171 1234567
-    r"(?<![\w.,+-])0[0-9]{1,4}[ /-](?:[ -]?[0-9]){5,10}(?![\w.]?[0-9])",  # 030 123456
-    r"(?<![\w(])\([0-9]{2,5}\)[ -]?(?:[ -]?[0-9]){5,10}(?![0-9])",  # (030) 123456
+    # 030 123456, 0171/2345678, 0049 30 123456
+    r"(?<![\w.,+-])00?[1-9][0-9]{0,3}[ /-](?:[ -]?[0-9]){5,10}(?![\w.]?[0-9])",
+    r"(?<!\w)\([0-9]{2,5}\)[ -]?(?:[ -]?[0-9]){5,10}(?![0-9])",  # (030) 123456
     r"(?<![\w.,+-])[2-9][0-9]{2}[-. ][0-9]{3}[-. ][0-9]{4}(?![\w-])",  # 212-555-0123
     r"(?<![\w.,+-])1[3-9][0-9]{9}(?![\w-])",  # a mobile phone in China
 )
-_EMAILS: Final = (r"[\w.%+'-]{1,64}@(?:[\w-]{1,63}\.){1,8}[^\W\d_]{2,24}(?![\w-])",)
+_EMAILS: Final = (
+    r"(?<![\w.%+'-])[\w\u00c0-\u024f.%+'-]{1,320}"
+    r"@(?:[\w\u00c0-\u024f-]{1,63}\.){1,8}[A-Za-z\u00c0-\u024f]{2,24}(?!\w)",
+)
 
 PATTERNS: Final[Mapping[str, re.Pattern[str]]] = {
-    "KEY": re.compile("|".join(_KEYS)),
-    "EMAIL": re.compile("|".join(_EMAILS)),
-    "PHONE": re.compile("|".join(_PHONES)),
+    # ASCII, for a Chinese character beside an address is no part of it.
+    "KEY": re.compile("|".join(_KEYS), re.ASCII),
+    "EMAIL": re.compile("|".join(_EMAILS), re.ASCII),
+    "PHONE": re.compile("|".join(_PHONES), re.ASCII),
 }
 """What `PatternRedactor` finds, by kind, in this order.
 

@@ -56,6 +56,7 @@ class LoopSession:
     """
 
     __slots__ = (
+        "closer",
         "closing",
         "http",
         "keeper",
@@ -77,6 +78,7 @@ class LoopSession:
         self.watch = Watch(self.loop)
         self.slots = anyio.Semaphore(manager.max_connections, fast_acquire=True)
         self.closing = False
+        self.closer: asyncio.Task[None] | None = None
         self.keeper: AsyncGenerator[None, None] | None = None
         # The slots above are the only limit: aiohttp's own would count the wait for a
         # connection as a connect timeout.
@@ -103,6 +105,10 @@ class LoopSession:
             self.slots.release()
         self.watch.close()
         await self.http.close()
+
+    def close_soon(self) -> None:
+        """Close in a task of its own. Called in the session's own loop."""
+        self.closer = self.loop.create_task(self.close())
 
     def take_slot(self) -> bool:
         """Take a connection slot if there is a free one."""
@@ -367,7 +373,7 @@ class SessionManager:
                 session.http.detach()
             else:
                 with suppress(RuntimeError):  # it may close at this very moment
-                    asyncio.run_coroutine_threadsafe(session.close(), loop)
+                    loop.call_soon_threadsafe(session.close_soon)
 
 
 async def _wait_for_slot(

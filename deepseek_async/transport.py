@@ -29,7 +29,7 @@ from .errors import (
 from .opening import Opening, current_opening
 from .request import WireRequest
 from .timeouts import BodyClock, connect_error
-from .watch import Watch
+from .watch import NEVER, Watch
 
 if TYPE_CHECKING:
     from yarl import URL
@@ -211,6 +211,8 @@ class LiveResponse:
         self.headers: Mapping[str, str] = response.headers
         self.request_id = request_id_of(response.headers)
         self.ended = False
+        if clock.deadline_at != NEVER:  # it runs also while nobody reads
+            self._start_watch(self._loop.time())
 
     def __repr__(self) -> str:
         state = "ended" if self.ended else "open"

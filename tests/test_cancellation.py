@@ -164,7 +164,7 @@ def test_close_the_stream_after_every_step(phase: str, loop: str) -> None:
         stream = await open_stream(client)
         reader = asyncio.create_task(stream.completion())
         await steps(count)
-        stream.close()
+        await stream.close()
         outcome = (await within(0.6, asyncio.gather(reader, return_exceptions=True)))[0]
         if isinstance(outcome, BaseException):
             assert isinstance(outcome, StreamClosedError), repr(outcome)
@@ -191,7 +191,7 @@ def test_close_the_stream_while_it_is_opened_again(loop: str) -> None:
             stream = await open_stream(client)
             reader = asyncio.create_task(stream.completion())
             await server.requested(2)
-            stream.close()
+            await stream.close()
             with pytest.raises(StreamClosedError):
                 await within(0.2, reader)
             await asyncio.sleep(0.35)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Iterable
 
 import pytest
 from faults.answers import (
+    TEXT,
+    good,
     head,
 )
 from faults.harness import (
     LOOPS,
     MATRIX_MODES,
     MODES,
+    PROMPTLY,
     STREAM_MODES,
     Mode,
     Taken,
@@ -20,6 +24,7 @@ from faults.harness import (
     run_on,
 )
 from faults.matrix import FAULTS, LIMIT, TIMED, UNTIMED, Fault
+from faults.proxy import FaultProxy, Toxics
 from faults.wire import (
     FaultServer,
     closed_port,
@@ -29,6 +34,7 @@ from faults.wire import (
 
 from deepseek_async import (
     APIStatusError,
+    AsyncDeepSeek,
     ConnectError,
     DeepSeekError,
 )
@@ -162,3 +168,54 @@ async def test_a_clock_names_itself(name: str) -> None:
     assert getattr(caught.value, "clock", None) == clock
     assert getattr(caught.value, "limit", None) == LIMIT
     assert isinstance(caught.value, TimeoutError)
+
+
+async def _chance(client: AsyncDeepSeek, chance: random.Random) -> str:
+    """One call with a random end of its own; how it ended."""
+    taken = Taken()
+    mode = chance.choice(list(MATRIX_MODES))
+    call = asyncio.create_task(MATRIX_MODES[mode](client, taken))
+    end = chance.random()
+    if end < 0.3:
+        await asyncio.sleep(chance.uniform(0.0, 0.02))
+        if end < 0.2:
+            call.cancel()
+        elif taken.stream is not None:
+            await taken.stream.close()
+    await asyncio.wait([call], timeout=2.0)
+    assert call.done(), f"{mode} hangs"
+    if call.cancelled():
+        return "cancelled"
+    error = call.exception()
+    assert error is None or isinstance(error, DeepSeekError), repr(error)
+    assert TEXT.startswith(taken.text)
+    assert error is not None or taken.text == TEXT
+    return type(error).__name__
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("seed", [1, 2])
+def test_random_faults(seed: int, loop: str) -> None:
+    """Random cuts, slices, cancellations and closings end typed and leave nothing."""
+    chance = random.Random(seed)  # noqa: S311 - reproducible
+    script = [
+        Toxics(
+            seed=number,
+            largest=chance.choice([9, 90, 65_536]),
+            cut_at=chance.randint(1, 4_000),
+            cut=chance.choice(["fin", "reset"]),
+        )
+        for number in range(500)
+    ]
+
+    async def storm() -> list[str]:
+        async with (
+            FaultServer(good) as server,
+            FaultProxy(server.port, script).running() as proxy,
+            clean_client(proxy.url, retry=PROMPTLY, max_connections=8) as client,
+        ):
+            calls = (_chance(client, chance) for _ in range(150))
+            return await asyncio.gather(*calls)
+
+    ends = run_on(loop, storm(), limit=8.0)
+    assert {"cancelled", "NoneType"} < set(ends)

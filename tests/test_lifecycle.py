@@ -154,7 +154,7 @@ async def test_close_from_another_task() -> None:
         stream = await open_stream(client)
         reader = asyncio.create_task(stream.completion())
         await asyncio.sleep(0.05)
-        stream.close()
+        await stream.close()
         with pytest.raises(StreamClosedError) as caught:
             await within(0.2, reader)
 

@@ -347,7 +347,7 @@ async def test_errors_of_leaving() -> None:
         reader = asyncio.create_task(stream.completion())
         await asyncio.sleep(0.02)
         found.append(await failure_of(stream.completion()))
-        stream.close()
+        await stream.close()
         found.append(await failure_of(reader))
         call = asyncio.create_task(by_completion(client, Taken()))
         await server.requested(2)

@@ -214,7 +214,7 @@ async def test_an_open_stream_holds_its_slot() -> None:
         waiting = asyncio.create_task(by_await(client, Taken()))
         await asyncio.sleep(0.05)
         assert not waiting.done()
-        stream.close()
+        await stream.close()
         await within(0.5, waiting)
 
 
@@ -389,8 +389,8 @@ async def test_a_stream_closed_first_keeps_its_own_reason() -> None:
     async with FaultServer((send(STREAM_HEAD + framed(FIRST)), stall())) as server:
         async with clean_client(server.url) as client:
             stream = await open_stream(client)
-            stream.close()
-            stream.close()
+            await stream.close()
+            await stream.close()
             await pool_empty(client)
         with pytest.raises(StreamClosedError):
             await stream.completion()

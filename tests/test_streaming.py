@@ -536,7 +536,7 @@ async def test_closing_keeps_what_had_arrived() -> None:
         stream = await open_stream(client)
         await anext(stream)
         await asyncio.sleep(0.1)
-        stream.close()
+        await stream.close()
         with pytest.raises(StreamClosedError) as caught:
             await stream.completion()
 
@@ -609,7 +609,7 @@ async def test_reading_on_after_the_end() -> None:
         first = [found async for found in stream]
         again = [found async for found in stream]
         answer = await stream.completion()
-        stream.close()
+        await stream.close()
 
     assert len(first) == 4
     assert again == []

@@ -76,33 +76,36 @@ class Intake:
             JournalMismatchError: A previous run had another request there.
         """
         key, digest = str(row.index), ""
-        failure: DeepSeekError
+        failure: Exception
         try:
             if (error := error_of(row.value)) is not None:
                 raise error  # noqa: TRY301 - the reader's verdict, one way out for all
-            given, params = self.reading.read(row.value, row.where)
+            given = self.reading.key_of(row.value, row.where)
             key = key if given is None else given
             if self._parts > 1 and not self._is_mine(key):
                 self._tally.other_shards += 1
                 return None
             if given is not None:
                 self._check_key(key, row)
+            params = self.reading.params_of(row.value, row.where)
             digest = digest_of(params)
-            if self._index is not None and self._is_finished(row, digest):
-                self._tally.skipped += 1
-                return None
-            made = chat_request({**params, "stream": None})
-            if not isinstance(made, DeepSeekError):
-                return self._item(row, key, digest, made, most_output(params))
-            failure = made
+            return self._made(row, key, digest, params)
         except JournalMismatchError:
             raise
-        except DeepSeekError as error:
+        except Exception as error:  # noqa: BLE001 - the caller's own functions, too
             failure = error
-        except Exception as error:  # noqa: BLE001 - the caller's own function
-            message = f"{row.where}: the request function raised {type(error).__name__}"
-            failure = InvalidRequestError(message, param=row.where)
         return self._rejected(row, key, digest or "0" * 16, failure)
+
+    def _made(
+        self, row: Row, key: str, digest: str, params: dict[str, Any]
+    ) -> Item | None:
+        if self._index is not None and self._is_finished(row, digest):
+            self._tally.skipped += 1
+            return None
+        made = chat_request({**params, "stream": None})
+        if isinstance(made, DeepSeekError):
+            raise made
+        return self._item(row, key, digest, made, most_output(params))
 
     def _item(
         self, row: Row, key: str, digest: str, wire: WireRequest, most: int | None
@@ -126,8 +129,13 @@ class Intake:
         return item
 
     def _rejected(
-        self, row: Row, key: str, digest: str, failure: DeepSeekError
+        self, row: Row, key: str, digest: str, failure: Exception
     ) -> Rejected | None:
+        if not isinstance(failure, DeepSeekError):
+            kind = type(failure).__name__
+            message = f"{row.where}: the request function raised {kind}"
+            failure = InvalidRequestError(message, param=row.where)
+        failure.__context__ = failure.__cause__ = None  # its frames hold the request
         if self._index is not None and self._index.status(row.index):
             self._is_finished(row, digest)
             self._tally.skipped += 1

@@ -73,7 +73,13 @@ class Source:
     def _open(self, given: BatchSource) -> None:
         if isinstance(given, str | os.PathLike):
             name = os.fspath(given)
-            self._file = dataset_rows(name) if is_dataset(name) else rows(Path(name))
+            if is_dataset(name):
+                self._file = dataset_rows(name)
+                return
+            if not Path(name).is_file():
+                message = f"{name} is no file that can be read"
+                raise SourceError(message)
+            self._file = rows(Path(name))
         elif isinstance(given, AsyncIterable):
             self._async = aiter(given)
         elif isinstance(cast("object", given), Iterable):

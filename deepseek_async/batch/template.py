@@ -60,8 +60,30 @@ class Reading:
         self._key = key
         self._defaults = dict(defaults or {})
 
-    def read(self, row: object, where: str) -> tuple[str | None, dict[str, Any]]:
-        """The key, if the row has one, and the parameters.
+    def key_of(self, row: object, where: str) -> str | None:
+        """The key, if the row has one.
+
+        Args:
+            row: A row of the input.
+            where: Its place, for messages.
+
+        Raises:
+            InvalidRequestError: The column is not there.
+            Exception: Whatever the caller's own function raised.
+        """
+        if self._key is not None:
+            return self._key_of(self._key, row, where)
+        if self._request is not None:
+            return None
+        if isinstance(row, tuple) and len(row) == 2:  # noqa: PLR2004 - key, request
+            return str(row[0])
+        if isinstance(row, Mapping) and "body" in row and "messages" not in row:
+            key: object = row.get("custom_id")
+            return None if key is None else str(key)
+        return None
+
+    def params_of(self, row: object, where: str) -> dict[str, Any]:
+        """The parameters of a row's request.
 
         Args:
             row: A row of the input.
@@ -71,9 +93,7 @@ class Reading:
             InvalidRequestError: The row does not make a request.
             Exception: Whatever the caller's own function raised.
         """
-        key, params = self._made(row, where)
-        if self._key is not None:
-            key = self._key_of(self._key, row, where)
+        params = self._made(row, where)
         if isinstance(params, ChatCompletionRequest):
             params = {
                 name: value
@@ -81,28 +101,24 @@ class Reading:
                 if value is not None
             }
         if not isinstance(params, Mapping):
-            kind = type(cast("object", params)).__name__
+            kind = type(params).__name__
             message = f"{where} must be a dict or a ChatCompletionRequest, not {kind}"
             raise InvalidRequestError(message, param=where)
         if params.get("stream"):
             message = f"{where}: a batch does not stream"
             raise InvalidRequestError(message, param="stream")
-        return key, {**self._defaults, **params}
+        return {**self._defaults, **params}
 
-    def _made(self, row: object, where: str) -> tuple[str | None, Any]:
+    def _made(self, row: object, where: str) -> Any:  # noqa: ANN401 - not checked yet
         if callable(self._request):
-            return None, self._request(row)
+            return self._request(row)
         if self._request is not None:
-            return None, fill(self._request, _columns(row, where), where)
-        if isinstance(row, tuple):
-            pair = cast("tuple[Any, ...]", row)
-            if len(pair) == 2:  # noqa: PLR2004 - a key and a request
-                return str(pair[0]), pair[1]
-        if isinstance(row, Mapping):
-            line = cast("Mapping[str, Any]", row)
-            if "body" in line and "messages" not in line:
-                return _batch_line(line, where)
-        return None, row
+            return fill(self._request, _columns(row, where), where)
+        if isinstance(row, tuple) and len(row) == 2:  # noqa: PLR2004 - key, request
+            return row[1]
+        if isinstance(row, Mapping) and "body" in row and "messages" not in row:
+            return _batch_body(row, where)
+        return row
 
     @staticmethod
     def _key_of(key: KeyOf, row: object, where: str) -> str:
@@ -130,13 +146,12 @@ def _columns(row: object, where: str) -> Mapping[str, Any]:
     raise InvalidRequestError(message, param=where)
 
 
-def _batch_line(line: Mapping[str, Any], where: str) -> tuple[str | None, Any]:
+def _batch_body(line: Mapping[str, Any], where: str) -> Any:  # noqa: ANN401
     url = str(line.get("url", "/chat/completions"))
     if not url.endswith("/chat/completions"):
         message = f"{where}: only /chat/completions is run in batches, not {url[:80]}"
         raise InvalidRequestError(message, param="url")
-    key = line.get("custom_id")
-    return None if key is None else str(key), line["body"]
+    return line["body"]
 
 
 def fill(part: Any, columns: Mapping[str, Any], where: str) -> Any:  # noqa: ANN401

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Protocol
+from urllib.parse import urlsplit
 
 from ..call import fetch
 from ..codec import CHAT
@@ -65,7 +66,7 @@ class ClientWire:
         # The default policy is one for somebody who waits; a batch has time.
         self.retry = PATIENT if manager.retry == RetryPolicy() else manager.retry
         self.most = manager.max_connections
-        self.endpoint = manager.base_url.plain
+        self.endpoint = _endpoint(manager.base_url.plain)
         self._manager = manager
         self._meter = meter
         self._redaction = redaction
@@ -97,6 +98,13 @@ class ClientWire:
         """See `Wire`."""
         count: int = getattr(self._manager, "under_way", 0)
         return count
+
+
+def _endpoint(url: str) -> str:
+    """The base URL; emulators and tunnels on this machine change their port."""
+    host = urlsplit(url).hostname or ""
+    is_here = host in {"localhost", "127.0.0.1", "::1"}
+    return f"loopback {urlsplit(url).path}" if is_here else url
 
 
 def _has_choices(answer: ChatCompletion) -> bool:

@@ -19,8 +19,10 @@ from ..batch import (
     BatchReport,
     BatchStoppedError,
     Budget,
+    JournalError,
     Limit,
     Settings,
+    SourceError,
 )
 from ..batch.export import export as export_journal
 from ..batch.plan import make_plan
@@ -45,7 +47,9 @@ class _Group(TyperGroup):
     """Takes `batch IN OUT`, without a subcommand, as the simple form."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401
-        if args and args[0] not in {*self.commands, "--help", "-h"}:
+        if not args:
+            args = ["--help"]
+        if args[0] not in {*self.commands, "--help", "-h"}:
             args = [_SIMPLE, *args]
         return super().parse_args(ctx, args)
 
@@ -57,7 +61,6 @@ app = typer.Typer(
     epilog="Exit codes: 0 all rows answered; 1 some failed; 2 usage or bad input; "
     "3 configuration; 4 the key or the balance was refused; 5 a ceiling ended the "
     "job; 130 interrupted, and it can be resumed.",
-    no_args_is_help=True,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -251,6 +254,8 @@ async def _run(
             return await batch.run(), None
         except BatchStoppedError as stop:
             return batch.report, stop
+        except (SourceError, JournalError) as error:
+            raise CommandError(error.message) from error
 
 
 def _code(report: BatchReport, stop: BatchStoppedError | None) -> int:

@@ -24,7 +24,7 @@ from ..types.usage import Usage
 from .context import ContextPolicy, DropOldest, Fit, Room, history_limit
 from .prefix import PrefixDrift, find_prefix_drift
 from .saved import load, save
-from .transcript import Exchange, Transcript
+from .transcript import Exchange, Transcript, tool_messages, user_messages
 
 _KEPT_OPTIONS: Final = (*CallOptions.__annotations__, "user_id")
 """Options of a conversation that hold for its summaries too."""
@@ -124,18 +124,8 @@ class Conversation:
     @property
     def pending(self) -> tuple[str, ...]:
         """The ids of calls that wait for `add_tool_result`, in their order."""
-        return tuple(i for i in self._unanswered() if i not in self._results)
-
-    def _unanswered(self) -> list[str]:
-        """The calls of the last exchange that have no message yet."""
-        last = self._transcript.exchanges[-1:]
-        messages = last[0].messages if last else ()
-        waiting: list[str] = []
-        for message in messages:
-            waiting += [call["id"] for call in message.get("tool_calls") or ()]
-            if message["role"] == "tool" and message.get("tool_call_id") in waiting:
-                waiting.remove(message["tool_call_id"])
-        return waiting
+        waiting = self._transcript.unanswered
+        return tuple(call for call in waiting if call not in self._results)
 
     # -- turns ---------------------------------------------------------------------
 
@@ -208,12 +198,8 @@ class Conversation:
         try:
             params = {**self._options, **options, "model": self.model}
             draft, is_new = self._draft(content, reminder)
-            fit = await self._fit(
-                self._transcript.with_last(
-                    Exchange.of(draft, self._counter), instead=not is_new
-                ),
-                params,
-            )
+            waiting = self._transcript.with_last(draft, instead=not is_new)
+            fit = await self._fit(waiting, params)
             request = self._request(fit.transcript, params)
             turn = Turn()
             async with aclosing(self._answer(request, stream=stream)) as events:
@@ -231,25 +217,19 @@ class Conversation:
 
     def _draft(
         self, content: Content | None, reminder: str | None
-    ) -> tuple[list[PlainMessage], bool]:
-        """The messages to be answered, and whether they open an exchange."""
+    ) -> tuple[Exchange, bool]:
+        """The exchange to be answered, and whether it is a new one."""
         if self.pending:
             message = f"{len(self.pending)} calls wait for add_tool_result"
             raise ToolCallsPendingError(message, self.pending)
-        added: list[Message] = [
-            {"role": "tool", "tool_call_id": i, "content": self._results[i]}
-            for i in self._unanswered()
-        ]
-        is_new = not added
-        if content is None and is_new:
+        transcript = self._transcript
+        results = tool_messages(transcript.unanswered, self._results)
+        if content is None and not results:
             message = "there is nothing to send: give content"
             raise InvalidRequestError(message, param="content")
-        if reminder is not None:
-            added.append({"role": "latest_reminder", "content": reminder})
-        if content is not None:
-            added.append({"role": "user", "content": content})
-        before = () if is_new else self._transcript.exchanges[-1].messages
-        return [*before, *map(plain_message, added)], is_new
+        before = transcript.exchanges[-1].messages if results else ()
+        added = [*results, *user_messages(content, reminder)]
+        return Exchange.of([*before, *added], self._counter), not results
 
     async def _fit(self, transcript: Transcript, params: Mapping[str, Any]) -> Fit:
         room = Room(
@@ -282,7 +262,7 @@ class Conversation:
 
     def _keep(
         self,
-        draft: list[PlainMessage],
+        draft: Exchange,
         turn: Turn,
         fit: Fit,
         request: Mapping[str, Any],
@@ -290,7 +270,7 @@ class Conversation:
         """Make the turn part of the history, or raise if it is not worth it."""
         if turn.completion.finish_reason != "length":
             raise_for_finish_reason(turn.completion)
-        exchange = Exchange.of([*draft, *turn.messages], self._counter)
+        exchange = Exchange.of([*draft.messages, *turn.messages], self._counter)
         self._transcript = fit.transcript.with_last(exchange, instead=True)
         self._results = {}
         self.usage += turn.usage
@@ -319,7 +299,7 @@ class Conversation:
             ConversationBusyError: A turn is under way.
         """
         self._refuse_if_busy()
-        if call_id not in self._unanswered():
+        if call_id not in self._transcript.unanswered:
             message = "there is no such call to answer"
             raise ToolCallsPendingError(message, (call_id,))
         self._results[call_id] = content

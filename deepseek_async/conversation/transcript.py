@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import takewhile
 
 from msgspec import Struct
@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from ..history import PlainMessage, plain_message
 from ..tokens import TokenCounter, message_tokens
-from ..types.request import Message
+from ..types.request import Content, Message
 
 _OPENING = frozenset({"user", "latest_reminder"})
 
@@ -85,6 +85,16 @@ class Transcript(Struct, frozen=True):
         parts = (self.head, *filter(None, [self.summary]), *self.exchanges)
         return [message for part in parts for message in part.messages]
 
+    @property
+    def unanswered(self) -> list[str]:
+        """The ids of calls in the last exchange that have no tool message yet."""
+        waiting: list[str] = []
+        for message in self.exchanges[-1].messages if self.exchanges else ():
+            waiting += [call["id"] for call in message.get("tool_calls") or ()]
+            if message["role"] == "tool" and message.get("tool_call_id") in waiting:
+                waiting.remove(message["tool_call_id"])
+        return waiting
+
     def tokens(self, *, with_reasoning: bool) -> int:
         """How long the history is.
 
@@ -126,3 +136,33 @@ def _grouped(messages: list[PlainMessage]) -> Iterator[list[PlainMessage]]:
         group.append(message)
     if group:
         yield group
+
+
+def tool_messages(
+    calls: Iterable[str], results: Mapping[str, Content]
+) -> list[PlainMessage]:
+    """The tool messages that answer calls, in the calls' order.
+
+    Args:
+        calls: The ids.
+        results: A result for each.
+    """
+    return [
+        plain_message({"role": "tool", "tool_call_id": i, "content": results[i]})
+        for i in calls
+    ]
+
+
+def user_messages(content: Content | None, reminder: str | None) -> list[PlainMessage]:
+    """What the user says, the metadata before it.
+
+    Args:
+        content: The message's content, if there is one.
+        reminder: The metadata, if there is any.
+    """
+    found: list[PlainMessage] = []
+    if reminder is not None:
+        found.append({"role": "latest_reminder", "content": reminder})
+    if content is not None:
+        found.append(plain_message({"role": "user", "content": content}))
+    return found

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from .docstring import Docstring, parse_docstring
 from .json_type import JSONType, encode_result, is_array, is_object, make_schema
-from .signature import Parameters
+from .signature import Parameters, innermost
 from .strict import strict_schema
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "JSONType",
     "Parameters",
     "encode_result",
+    "innermost",
     "is_array",
     "is_object",
     "make_schema",

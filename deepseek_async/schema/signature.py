@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Annotated, Any, Final, Union, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -87,12 +88,24 @@ class Parameters:
         return positional, values
 
 
+def innermost(function: Callable[..., object]) -> Callable[..., object]:
+    """The function below decorators and partial applications.
+
+    Args:
+        function: Anything that can be called.
+    """
+    target: Callable[..., object] = inspect.unwrap(function)
+    while isinstance(target, partial):
+        target = inspect.unwrap(target.func)
+    return target
+
+
 def _hints(function: Callable[..., object]) -> dict[str, Any]:
-    target = function
+    target = innermost(function)
     if not (inspect.isfunction(target) or inspect.ismethod(target)):
-        target = type(function).__call__  # an object that can be called
+        target = type(target).__call__  # an object that can be called
     try:
-        return get_type_hints(inspect.unwrap(target), include_extras=True)
+        return get_type_hints(target, include_extras=True)
     except NameError as error:
         name = error.name
     except TypeError:

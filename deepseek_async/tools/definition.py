@@ -18,6 +18,7 @@ from ..errors import SchemaError, StrictSchemaError, ToolDefinitionError
 from ..schema import (
     Parameters,
     encode_result,
+    innermost,
     is_array,
     parse_docstring,
     strict_schema,
@@ -78,7 +79,7 @@ class LocalTool(Mapping[str, Any], Generic[P, R]):
         self._is_async = _is_async(function)
         self.name = check_name(name or _name_of(function))
         self.timeout = timeout
-        doc = parse_docstring(inspect.getdoc(_innermost(function)))
+        doc = parse_docstring(inspect.getdoc(innermost(function)))
         try:
             self._parameters = Parameters(function, doc.parameters)
             self._definition = self._define(description or doc.description, strict)
@@ -104,6 +105,11 @@ class LocalTool(Mapping[str, Any], Generic[P, R]):
 
     def __repr__(self) -> str:
         return f"LocalTool({self.name!r})"
+
+    @property
+    def __wrapped__(self) -> Callable[P, R]:
+        """The function itself, where `inspect` looks for it."""
+        return self._function
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function."""
@@ -193,16 +199,8 @@ class LocalTool(Mapping[str, Any], Generic[P, R]):
         return _content_of(result)
 
 
-def _innermost(function: Callable[..., object]) -> Callable[..., object]:
-    """The function below decorators and partial applications."""
-    target: Callable[..., object] = inspect.unwrap(function)
-    while isinstance(target, partial):
-        target = inspect.unwrap(target.func)
-    return target
-
-
 def _is_async(function: Callable[..., object]) -> bool:
-    target = _innermost(function)
+    target = innermost(function)
     return inspect.iscoroutinefunction(target) or inspect.iscoroutinefunction(
         getattr(target, "__call__", None)  # noqa: B004 - an object that can be called
     )

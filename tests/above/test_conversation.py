@@ -300,6 +300,22 @@ async def test_a_stream_left_early_is_taken_back(
     await emulator.idle()
 
 
+async def test_a_stream_dropped_without_closing(
+    client: AsyncDeepSeek, emulator: DeepSeekEmulator
+) -> None:
+    """Even a stream nobody closes frees the conversation and its connection."""
+    emulator.pace = msgspec.structs.replace(emulator.pace, tokens_per_second=20.0)
+    conversation = client.conversation(model=MODEL)
+    async for _ in conversation.stream("Hi"):
+        break
+    async with asyncio.timeout(5):
+        await emulator.idle()
+
+    emulator.pace = msgspec.structs.replace(emulator.pace, tokens_per_second=0.0)
+    await conversation.send("Again")
+    assert len(conversation.messages) == 2
+
+
 async def test_cancelling_a_turn_takes_it_back(
     client: AsyncDeepSeek, emulator: DeepSeekEmulator
 ) -> None:

@@ -169,6 +169,24 @@ async def test_the_emulators_own_strict_answers_fit(client: AsyncDeepSeek) -> No
     assert isinstance(answer.parsed, City)
 
 
+class Comment(msgspec.Struct):
+    author: Place
+    rating: Literal[1, 2, 3]
+    replies: list[Comment] = []
+
+
+async def test_nested_and_recursive_types_in_strict_mode(client: AsyncDeepSeek) -> None:
+    """References, nested models and recursion pass the server's strict check."""
+    answer = await client.chat.completions.parse(
+        model=MODEL, messages=MESSAGES, response_type=Comment, thinking=QUICK
+    )
+
+    assert answer.mode == "tool"
+    assert answer.repairs == 0
+    assert isinstance(answer.parsed.author, Place)
+    assert isinstance(answer.parsed.replies[0], Comment)
+
+
 async def test_an_example_is_put_into_the_prompt(
     client: AsyncDeepSeek, emulator: DeepSeekEmulator
 ) -> None:

@@ -392,3 +392,93 @@ def test_strict_mode_names_what_it_cannot_express(kind: Any, keyword: str) -> No
     assert caught.value.keyword == keyword
     assert "$.value" in str(caught.value)
     assert "take" in str(caught.value)
+
+
+Endless = list["Endless"]
+
+
+def endless(value: Endless) -> None: ...
+
+
+def test_a_type_that_never_ends() -> None:
+    """Recursion without a named type in between has no schema, and says so."""
+    with pytest.raises(ToolDefinitionError, match="'value'"):
+        tool(endless)
+
+
+def same_names(one: Person, two: list[Other.Person]) -> None: ...
+
+
+class Other:
+    class Person(pydantic.BaseModel):
+        age: int
+        next: Other.Person | None = None
+
+
+def test_two_types_of_one_name() -> None:
+    """Two models of one name cannot share one schema, and are not mixed up."""
+    with pytest.raises(ToolDefinitionError, match="two types are called Person"):
+        tool(same_names)
+
+
+def nested(node: Node) -> int:
+    return node.value
+
+
+def test_arguments_nested_too_deeply() -> None:
+    """Bottomless arguments are an error for the model, not a crash."""
+    deep = '{"value":1,"children":[' * 5_000
+    with pytest.raises(ValueError, match=r"nested too deeply|truncated"):
+        tool(nested).check(f'{{"node":{deep}')
+
+
+def bad_constraint(text: Annotated[str, annotated_types.Ge(3)]) -> None: ...
+
+
+def test_constraints_that_do_not_fit_their_type() -> None:
+    """A bound on a text is a mistake that is named."""
+    with pytest.raises(ToolDefinitionError, match="'text'"):
+        tool(bad_constraint)
+
+
+def test_builtins_have_no_types() -> None:
+    """A function without annotations of its own cannot be a tool."""
+    with pytest.raises(ToolDefinitionError):
+        tool(name="length")(len)
+
+
+@tool
+def documented(a: Annotated[int, Meta(description="mine")], b: int, c: int) -> None:
+    """Do.
+
+    Args:
+        a: not this
+        b (int): the second,
+            in two lines: really
+        c: the third
+
+    Note:
+        d: not a parameter
+    """
+
+
+def test_docstrings_describe_parameters() -> None:
+    """`Args:` is read in Google style; a description in the type comes first."""
+    properties = documented.parameters["properties"]
+    found = {name: schema["description"] for name, schema in properties.items()}
+
+    assert found == {
+        "a": "mine",
+        "b": "the second, in two lines: really",
+        "c": "the third",
+    }
+    assert documented.description == "Do."
+    assert documented(1, 2, 3) is None
+
+
+def test_partials_are_documented_by_what_they_apply() -> None:
+    """A partial application shows the function's text and what is left to fill."""
+    applied = tool(name="two")(functools.partial(documented, b=1, c=2))
+
+    assert set(applied.parameters["properties"]) == {"a", "b", "c"}
+    assert applied.parameters["required"] == ["a"]

@@ -165,7 +165,7 @@ class FaultProxy:
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:
-    held: socket.socket = writer.get_extra_info("socket")
-    with suppress(OSError):
+    held: socket.socket | None = writer.get_extra_info("socket")
+    if held is not None and not writer.is_closing():
         held.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     writer.transport.abort()
