@@ -7,15 +7,22 @@ The rooms of the house; imports point down only::
     client                                  AsyncDeepSeek: puts the rooms together
     batch                                   many requests, a bounded number at a time
     endpoints                               chat, FIM, models, balance
+    redacted | resuming | sharing           answers restored, continued, shared
+    replay
+    derived                                 streams whose chunks come from elsewhere
     streaming                               chunks out of a live response
     call                                    one call with all its attempts
     session                                 connections per event loop   } aiohttp
     transport                               one HTTP exchange            } lives here
+    opening | watch                         one clock for all waits
+    redaction                               what is hidden from the server
     chunks | request | params               bytes -> chunks, arguments -> bytes
-    codec | accumulate | events             bytes <-> structs, chunks -> completion
-    salvage | sse | retry | timeouts | settings | pricing
+    events | metering                       chunks -> events, answers -> money
+    codec | accumulate | resume | caching   bytes <-> structs, chunks -> completion
+    salvage | sse | retry | timeouts | settings
     errors
     types                                   what goes over the wire
+    pricing                                 what it costs
 """
 
 from __future__ import annotations

@@ -198,7 +198,11 @@ class DerivedStream(ChatStream):
         self._settle()
 
     def __del__(self) -> None:
-        """Nothing of its own to close: the source is collected by itself."""
+        """Counted, if dropped unread; the source closes by itself."""
+        charge, loop = getattr(self, "_charge", None), getattr(self, "_loop", None)
+        if charge is None or loop is None or self._is_complete or loop.is_closed():
+            return
+        loop.call_soon_threadsafe(charge.settle, self._accumulator.usage)
 
 
 def _maker_after(resumed: Resumed, maker: ChatEventMaker) -> ChatEventMaker:

@@ -46,8 +46,6 @@ def plain_message(message: Message) -> PlainMessage:
 def _opened(value: object) -> object:
     if isinstance(value, ChatCompletionMessage):
         return value.to_dict()
-    if isinstance(value, ToolCall):
-        return tool_call_to_dict(value)
     if isinstance(value, RequestStruct):
         fields = msgspec.structs.asdict(value)
         return _opened({k: v for k, v in fields.items() if v is not UNSET})

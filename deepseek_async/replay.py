@@ -30,8 +30,8 @@ from .types.chat import (
 from .types.events import Resumed
 from .types.meta import ResponseMeta
 
-_PIECES: Final = re.compile(r"\s*\S+|\s+")
-"""A stored answer is replayed word by word."""
+_PIECES: Final = re.compile(r"(?:\s*\S+){1,4}|\s+")
+"""A stored answer is replayed in pieces of a few words."""
 
 
 class Tape:

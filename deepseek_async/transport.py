@@ -248,7 +248,7 @@ class LiveResponse:
             self._start_watch(now)
         failure: BaseException
         try:
-            data = await self._content.readany()
+            data = await _read_any(self._content)
         except asyncio.CancelledError as error:
             failure = asyncio.CancelledError(*error.args)
         except Exception as error:  # noqa: BLE001 - whatever it is, it must become ours
@@ -393,6 +393,30 @@ class LiveResponse:
             if self._closed is not None:
                 self._closed.remove_done_callback(self._on_closed)
         self._on_end(self)
+
+
+_CAN_JOIN: Final = hasattr(aiohttp.StreamReader, "_wait") and hasattr(
+    aiohttp.StreamReader, "_buffer"
+)
+"""Whether aiohttp's reader still is what `_read_any` takes it for."""
+
+
+async def _read_any(content: aiohttp.StreamReader) -> bytes:
+    """Wait for bytes and take all there are.
+
+    aiohttp keeps the pieces as the HTTP chunks cut them, one an event, and its own
+    `readany` settles accounts for each. Joining them first, which changes nothing
+    about what is buffered, makes it once.
+    """
+    if _CAN_JOIN and content.exception() is None:
+        buffered = content._buffer  # noqa: SLF001 - see above
+        if not buffered and not content.is_eof():
+            await content._wait("readany")  # noqa: SLF001 - see above
+        if len(buffered) > 1:
+            joined = b"".join(buffered)
+            buffered.clear()
+            buffered.append(joined)
+    return await content.readany()
 
 
 def _lost(cause: str, request_id: str | None) -> ConnectionLostError:

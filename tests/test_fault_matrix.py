@@ -194,7 +194,7 @@ async def _chance(client: AsyncDeepSeek, chance: random.Random) -> str:
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1])
 def test_random_faults(seed: int, loop: str) -> None:
     """Random cuts, slices, cancellations and closings end typed and leave nothing."""
     chance = random.Random(seed)  # noqa: S311 - reproducible

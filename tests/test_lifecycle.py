@@ -180,7 +180,7 @@ async def test_cancel_twenty_streams() -> None:
     assert all(reader.cancelled() for reader in readers)
 
 
-@limited(3.0)
+@limited(3.0, debug=False)
 async def test_error_responses_to_streaming_calls_leak_nothing() -> None:
     """A hundred error responses to streaming calls leave the pool as it was."""
     refusal: Reply = (send(whole(error_body("no"), "429 x")),)
@@ -487,7 +487,7 @@ async def test_process(script: str, reply: Any, code: int) -> None:
 # -- a few things that must simply work ------------------------------------------------
 
 
-@limited(3.0)
+@limited(3.0, debug=False)
 async def test_stream_after_stream_on_one_slot() -> None:
     """On one slot every way to take an answer works after every other."""
     async with served(good, max_connections=1) as (server, client):

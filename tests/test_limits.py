@@ -88,7 +88,7 @@ def zip_reply(bomb: bytes, kind: str, status: str = "200 OK") -> Reply:
 # -- size ------------------------------------------------------------------------------
 
 
-@limited(5.0)
+@limited(5.0, debug=False)
 async def test_gzip_bomb_for_an_answer() -> None:
     """A body that unpacks to 50 MB is refused at the limit, in bounded memory."""
     reply = zip_reply(zipped(b'{"a":"', 50, b"x" * MB), "application/json")
@@ -188,7 +188,7 @@ async def test_endless_blank_lines_below_the_limit() -> None:
     assert growth.peak < 4 * MB
 
 
-@limited(5.0)
+@limited(5.0, debug=False)
 async def test_ten_megabyte_event() -> None:
     """A single event of 10 MB, cut into pieces, is an event like any other."""
     large = event(chunk("x" * 10 * MB))
@@ -224,7 +224,7 @@ async def test_event_over_the_limit() -> None:
     assert growth.peak < 60 * MB
 
 
-@limited(5.0)
+@limited(5.0, debug=False)
 async def test_many_data_lines_in_one_event() -> None:
     """An event of endless small lines is refused at the limit as well."""
     reply = (send(STREAM_HEAD), flood(framed(b"data: xxxxxxxxxxxxx\n" * 20_000), 400))
@@ -373,7 +373,7 @@ async def test_hundred_thousand_choices() -> None:
     assert time.monotonic() - started < 3.0
 
 
-@limited(6.0)
+@limited(6.0, debug=False)
 async def test_large_tool_arguments_in_small_pieces() -> None:
     """2 MB of tool arguments in small fragments are joined in linear time."""
 

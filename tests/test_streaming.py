@@ -455,7 +455,7 @@ WIDE = (
 )  # fmt: skip
 
 
-@limited(5.0)
+@limited(5.0, debug=False)
 async def test_any_pieces_fold_to_the_same_answer() -> None:
     """However the network cuts a stream, UTF-8 and CRLF included, it reads the same."""
     expected = await folded(streamed(WIDE))

@@ -297,11 +297,11 @@ COMPLETE_AT = len(SMALL) - 4
 """From here on [DONE] is there: its blank line and the chunk's line end may be cut."""
 
 
-@limited(8.0)
+@limited(8.0, debug=False)
 @pytest.mark.parametrize("cut", ["fin", "reset"])
 async def test_stream_cut_at_every_byte(cut: Literal["fin", "reset"]) -> None:
     """A stream cut after any byte is an error with a prefix, unless [DONE] had come."""
-    step = 9
+    step = 13
     script = [Toxics(cut_at=at, cut=cut) for at in range(1, len(SMALL), step)]
     async with (
         FaultServer((send(SMALL + LAST_CHUNK),)) as server,
@@ -332,7 +332,7 @@ async def _cut_stream(client: AsyncDeepSeek, at: int) -> str:
     return taken.text
 
 
-@limited(8.0)
+@limited(8.0, debug=False)
 async def test_answer_cut_at_every_byte() -> None:
     """An awaited answer cut after any byte is an error, never an answer."""
     data = whole(completion())
@@ -352,7 +352,7 @@ async def test_answer_cut_at_every_byte() -> None:
     assert proxy.connections == len(script)
 
 
-@limited(6.0)
+@limited(6.0, debug=False)
 async def test_slices_and_delays_change_nothing() -> None:
     """Seeded slices and delays of head and body change nothing in the answer."""
     script = [Toxics(seed=seed, largest=1 + 5 * seed) for seed in range(12)]
@@ -389,7 +389,7 @@ async def test_injected_bytes_are_an_error_or_harmless(seed: int) -> None:
 # -- reuse -----------------------------------------------------------------------------
 
 
-@limited(8.0)
+@limited(8.0, debug=False)
 async def test_stale_keep_alive_connections() -> None:
     """300 requests in a row succeed on a server that closes after every answer."""
     async with served(CLOSING_ANSWER, retry=PROMPTLY) as (server, client):
@@ -592,7 +592,7 @@ async def test_retry_after(
     assert least <= elapsed < most
 
 
-@limited(6.0)
+@limited(6.0, debug=False)
 async def test_budget_bounds_an_outage() -> None:
     """In a total outage the attempts per call stay near one."""
     calls = 120

@@ -1,6 +1,6 @@
 """Mixed faults on 5 % of the requests over real HTTP: every row is answered.
 
-    python -m benchmarks.batch.faults
+python -m benchmarks.batch.faults
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Ctrl-C once and twice with 500 requests in flight, through the command line.
 
-    python -m benchmarks.batch.interrupt
+python -m benchmarks.batch.interrupt
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Cache-aware order against the emulator's prefix rule: 50 groups of 200 rows.
 
-    python -m benchmarks.batch.prefixes
+python -m benchmarks.batch.prefixes
 """
 
 from __future__ import annotations
@@ -16,7 +16,20 @@ from deepseek_async.testing import DeepSeekEmulator, Pace
 
 GROUPS = 50
 MEMBERS = 200
-WORDS = "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu".split()
+WORDS = [
+    "alpha",
+    "beta",
+    "gamma",
+    "delta",
+    "epsilon",
+    "zeta",
+    "eta",
+    "theta",
+    "iota",
+    "kappa",
+    "lambda",
+    "mu",
+]
 LATENCY = 0.4
 
 

@@ -24,7 +24,7 @@ from .intake import Intake, Rejected
 from .interrupt import Interrupt
 from .journal import Journal
 from .options import Settings
-from .prefix import PrefixPlan
+from .prefix import SETTLE, PrefixPlan
 from .progress import INTERVAL, Display, Progress, Pulse
 from .queueing import Fresh
 from .record import to_line
@@ -67,7 +67,7 @@ class Batch:
         self._tariff = Tariff(settings.price_table, settings.now)
         self._ledger = Ledger(settings.budget or Budget(), self._tariff)
         self._watch = Watch(settings.budget or Budget(), self._tally)
-        self._plan = PrefixPlan(_LOOK_AHEAD)
+        self._plan = PrefixPlan(_LOOK_AHEAD, SETTLE)
         self._delivery = Delivery(in_order=settings.order == "input")
         self._twins = Twins() if settings.dedupe else None
         # What reading may raise is raised here, where the caller wrote it.
@@ -143,9 +143,7 @@ class Batch:
             stop=self._stop_for,
         )
         if self._journal is not None:
-            self._committer = Committer(
-                self._journal, self._durable, patience=PATIENCE
-            )
+            self._committer = Committer(self._journal, self._durable, patience=PATIENCE)
         return Engine(
             attempts=attempts,
             limit=self.limit,

@@ -26,9 +26,12 @@ from ..batch import (
 )
 from ..batch.export import export as export_journal
 from ..batch.plan import make_plan
-from ..batch.upkeep import JournalStatus, repair
-from ..batch.upkeep import merge as merge_journals
-from ..batch.upkeep import status as status_of
+from ..batch.upkeep import (
+    JournalStatus,
+    merge as merge_journals,
+    repair,
+    status as status_of,
+)
 from .batch import batch
 from .connection import connect, require_key
 from .console import complain
@@ -104,7 +107,7 @@ Shard = Annotated[
 ]
 
 
-def _options(  # noqa: PLR0913 - what the command line has
+def _options(
     *,
     prompt: str | None,
     system: str | None,

@@ -235,7 +235,7 @@ async def test_streams_count_when_complete(emulator: DeepSeekEmulator) -> None:
             model="deepseek-flash", prompt="a", stream=True, tag="fim"
         )
         completion = await fim.completion()
-        fim.close()
+        fim.abort()
 
         assert chat.usage is not None
         assert completion.cost is not None

@@ -447,7 +447,7 @@ async def test_a_leading_stream_may_be_closed(emulator: DeepSeekEmulator) -> Non
         leader = await ask_stream(client)
         follower = await ask_stream(client)
         await anext(leader)
-        leader.close()
+        leader.abort()
         whole = await follower.completion()
 
         assert whole.is_finished
@@ -463,7 +463,7 @@ async def test_a_stream_nobody_reads_ends(emulator: DeepSeekEmulator) -> None:
     async with client_of(emulator) as client:
         stream = await ask_stream(client)
         await anext(stream)
-        stream.close()
+        stream.abort()
         await emulator.idle()
         dropped = await ask_stream(client)
         del dropped
@@ -484,7 +484,7 @@ async def test_closing_a_shared_stream_wakes_its_reader(
         reading = asyncio.create_task(stream.completion())
         while not stream.partial.choices:  # noqa: ASYNC110 - chunks tell nobody
             await asyncio.sleep(0)
-        stream.close()
+        stream.abort()
         with pytest.raises(StreamClosedError) as raised:
             await reading
 

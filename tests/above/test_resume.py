@@ -668,7 +668,7 @@ async def test_close_ends_a_continuation_under_way(emulator: DeepSeekEmulator) -
         await asked.wait()
         with pytest.raises(StreamInUseError):
             await anext(stream)
-        stream.close()
+        stream.abort()
         with pytest.raises(StreamClosedError) as raised:
             await reading
 
@@ -688,7 +688,7 @@ async def test_close_ends_the_wait_before_a_continuation(
         reading = asyncio.create_task(stream.completion())
         await emulator.idle()
         await asyncio.sleep(0.05)
-        stream.close()
+        stream.abort()
         with pytest.raises(StreamClosedError):
             await asyncio.wait_for(reading, 5)
 
@@ -725,6 +725,17 @@ async def test_leaving_early_closes_the_part_being_read(
         assert not stream.is_complete
         with pytest.raises(StreamClosedError):
             await stream.completion()
+
+
+async def test_a_dropped_stream_is_counted(emulator: DeepSeekEmulator) -> None:
+    """A resuming stream that nobody reads closes its connection, and is counted."""
+    emulator.script(Stall(after=3))
+    async with client_of(emulator) as client:
+        stream = await open_stream(client)
+        del stream
+        await emulator.idle()
+
+        assert client.meter.total.unfinished == 1
 
 
 async def test_heartbeats_tell_of_the_continuation_too(

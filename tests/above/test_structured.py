@@ -175,8 +175,15 @@ class Comment(msgspec.Struct):
     replies: list[Comment] = []
 
 
-async def test_nested_and_recursive_types_in_strict_mode(client: AsyncDeepSeek) -> None:
+async def test_nested_and_recursive_types_in_strict_mode(
+    client: AsyncDeepSeek, emulator: DeepSeekEmulator
+) -> None:
     """References, nested models and recursion pass the server's strict check."""
+    text = f'{{"author": {LIMA}, "rating": 2, "replies": [%s]}}'
+    inner = text.replace("%s", "")
+    emulator.answer = lambda _: Answer(
+        tool_calls=(Call("give_answer", text.replace("%s", inner)),)
+    )
     answer = await client.chat.completions.parse(
         model=MODEL, messages=MESSAGES, response_type=Comment, thinking=QUICK
     )

@@ -8,10 +8,9 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).parent.parent))
 
-from batch.fakes import FakeWire, asks, make  # noqa: E402
-
-from deepseek_async.batch.export import read_results  # noqa: E402
-from deepseek_async.batch.upkeep import status  # noqa: E402
+from batch.fakes import FakeWire, asks, make
+from deepseek_async.batch.export import read_results
+from deepseek_async.batch.upkeep import status
 
 COUNT = 400
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from batch.fleet import Account
 
+from batch.fleet import Account
 from deepseek_async import ConfigurationError
 from deepseek_async.batch import Limit
 
@@ -12,7 +12,12 @@ from deepseek_async.batch import Limit
 @pytest.mark.parametrize("is_stating", [True, False])
 @pytest.mark.parametrize(
     ("limit", "latency", "seconds", "share"),
-    [(64, 1.0, 60, 0.94), (500, 2.0, 90, 0.93), (3, 1.0, 60, 0.95), (500, 40.0, 300, 0.93)],
+    [
+        (64, 1.0, 60, 0.94),
+        (500, 2.0, 90, 0.93),
+        (3, 1.0, 60, 0.95),
+        (500, 40.0, 300, 0.93),
+    ],
 )
 def test_a_constant_limit_is_used(
     limit: int, latency: float, seconds: float, share: float, *, is_stating: bool

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from batch.fakes import FakeWire, ask, asks, collect, make
 
+from batch.fakes import FakeWire, ask, asks, collect, make
 from deepseek_async import APIStatusError, BadRequestError, ContentRiskError
 from deepseek_async.batch import (
     BatchFailed,
@@ -118,9 +118,7 @@ async def test_a_flipped_byte_is_detected_wherever_it_is(journal: Path) -> None:
     end = whole.index(b"\n", second)
 
     for at in (*range(second, end + 1), len(whole) - 5):
-        segment.write_bytes(
-            whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :]
-        )
+        segment.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
         line = 2 if at <= end else 3
         with pytest.raises(JournalError, match=rf"000000.*offset \d+ \(line {line}"):
             Journal(journal, _job(journal))
@@ -304,9 +302,7 @@ async def test_a_disk_that_stays_full_ends_the_batch_with_its_results(
             async for result in batch:
                 done.append(result.key)  # noqa: PERF401 - raises on its way
 
-    assert sorted(done) == sorted(
-        text.removeprefix("question ") for text in wire.seen
-    )
+    assert sorted(done) == sorted(text.removeprefix("question ") for text in wire.seen)
     assert 0 < len(done) <= 3 * 8
 
 

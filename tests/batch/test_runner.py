@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from batch.fakes import (
     QUICK,
     FakeWire,
@@ -21,7 +22,6 @@ from batch.fakes import (
     make,
     refusal,
 )
-
 from deepseek_async import (
     AuthenticationError,
     BadRequestError,

@@ -80,15 +80,22 @@ async def within(limit: float, work: Awaitable[T]) -> T:
 
 
 def limited(
-    limit: float,
+    limit: float, *, debug: bool = True
 ) -> Callable[[Callable[P, Awaitable[T]]], Callable[P, Coroutine[Any, Any, T]]]:
-    """A hard limit for a test, after which nothing of the client may be left."""
+    """A hard limit for a test, after which nothing of the client may be left.
+
+    Args:
+        limit: Seconds.
+        debug: Whether to keep asyncio's debug mode, which triples the cost of I/O.
+    """
 
     def decorate(
         test: Callable[P, Awaitable[T]],
     ) -> Callable[P, Coroutine[Any, Any, T]]:
         @functools.wraps(test)
         async def limited_test(*args: P.args, **kwargs: P.kwargs) -> T:
+            if not debug:
+                asyncio.get_running_loop().set_debug(enabled=False)
             with no_resource_warning():
                 result = await within(limit, test(*args, **kwargs))
                 await no_task_left()

@@ -1,0 +1,185 @@
+"""Before a batch and after it: plans, exports, cache-aware order."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+from decimal import Decimal
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from batch.fakes import FakeWire, answer_to, ask, asks, collect, make
+from deepseek_async import ChatCompletion, ContextLengthExceededError
+from deepseek_async.batch import BatchError, JournalError, Settings
+from deepseek_async.batch.export import COLUMNS, export
+from deepseek_async.batch.plan import make_plan
+from deepseek_async.batch.upkeep import status
+from deepseek_async.request import WireRequest
+
+LONG = "A long document. " * 400
+
+
+async def filled(journal: Path) -> None:
+    wire = FakeWire()
+    error = ContextLengthExceededError("too long", status=400)
+    wire.fail(lambda text: error if text.endswith(" 2") else None)
+    await collect(
+        make(wire, [(f"k{n}", row) for n, row in enumerate(asks(5))], journal=journal)
+    )
+
+
+async def test_export_as_lines(tmp_path: Path) -> None:
+    """OpenAI's output format in input order, failures in a file of their own."""
+    await filled(tmp_path / "j")
+
+    done = export(tmp_path / "j", tmp_path / "o.jsonl", errors=tmp_path / "e.jsonl")
+
+    assert (done.ok, done.failed) == (4, 1)
+    good = [
+        msgspec.json.decode(l) for l in (tmp_path / "o.jsonl").read_bytes().splitlines()
+    ]
+    assert [line["custom_id"] for line in good] == ["k0", "k1", "k3", "k4"]
+    body = good[0]["response"]["body"]
+    assert good[0]["response"]["status_code"] == 200
+    assert body["choices"][0]["message"]["content"] == "re: question 0"
+    (bad,) = [
+        msgspec.json.decode(l) for l in (tmp_path / "e.jsonl").read_bytes().splitlines()
+    ]
+    assert bad["custom_id"] == "k2"
+    assert bad["response"]["status_code"] == 400
+    assert bad["error"]["code"] == "ContextLengthExceededError"
+    assert (tmp_path / "o.jsonl").stat().st_mode & 0o777 == 0o600
+
+
+async def test_export_as_tables(tmp_path: Path) -> None:
+    """CSV and Parquet have the same rows, failures among them."""
+    parquet = pytest.importorskip("pyarrow.parquet")
+    await filled(tmp_path / "j")
+
+    export(tmp_path / "j", tmp_path / "o.csv")
+    export(tmp_path / "j", tmp_path / "o.parquet")
+
+    with (tmp_path / "o.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["key"] for row in rows] == [f"k{n}" for n in range(5)]
+    assert rows[2]["error"] == "400: too long"
+    table = parquet.read_table(tmp_path / "o.parquet").to_pylist()
+    assert list(table[0]) == list(COLUMNS)
+    assert [row["ok"] for row in table] == [True, True, False, True, True]
+    assert table[0]["text"] == "re: question 0"
+
+
+async def test_exports_that_cannot_be(tmp_path: Path) -> None:
+    """Unknown formats, unwritable files and things that are no journal are told."""
+    await filled(tmp_path / "j")
+
+    with pytest.raises(BatchError, match="jsonl, csv and parquet"):
+        export(tmp_path / "j", tmp_path / "o.xlsx")
+    with pytest.raises(BatchError, match="nowhere"):
+        export(tmp_path / "j", tmp_path / "nowhere" / "o.jsonl")
+    with pytest.raises(JournalError, match="manifest"):
+        export(tmp_path, tmp_path / "o.jsonl")
+    with pytest.raises(JournalError, match="manifest"):
+        status(tmp_path)
+
+
+async def test_a_plan_adds_up() -> None:
+    """Counts, doubles, bad rows and the bounds of the cost, without sending."""
+    rows = [*asks(10, max_tokens=100), ask("question 0", max_tokens=100), {"bad": 1}]
+
+    plan = await make_plan(rows, Settings(), concurrency=10, latency=2.0)
+
+    assert (plan.requests, plan.duplicates, plan.invalid) == (11, 1, 1)
+    assert "requests[11]" in plan.invalid_rows[0].reason
+    assert plan.output_tokens_most == 1_100
+    assert plan.prompt_tokens_low < plan.prompt_tokens < plan.prompt_tokens_high
+    assert Decimal(0) < plan.cost_low < plan.cost_off_peak
+    assert plan.cost_peak == pytest.approx(2 * plan.cost_off_peak, rel=Decimal("1e-6"))
+    assert plan.seconds == pytest.approx(2.2)
+    assert "requests[11]" in plan.to_table()
+
+
+def grouped(groups: int, members: int) -> list[dict[str, object]]:
+    return [
+        {
+            "model": "deepseek-flash",
+            "messages": [
+                {"role": "system", "content": f"{group} {LONG}"},
+                {"role": "user", "content": f"g{group} q{number}"},
+            ],
+        }
+        for group in range(groups)
+        for number in range(members)
+    ]
+
+
+class CachingWire(FakeWire):
+    """Knows which groups it has answered twice."""
+
+    def __init__(self, *, works: bool = True) -> None:
+        super().__init__()
+        self.answered: dict[str, int] = {}
+        self.misses: dict[str, int] = {}
+
+        async def reply(request: WireRequest, text: str) -> ChatCompletion:
+            group = text.split(maxsplit=1)[0]
+            hit = works and self.answered.get(group, 0) >= 2
+            self.misses[group] = self.misses.get(group, 0) + (not hit)
+            await asyncio.sleep(0.002)
+            self.answered[group] = self.answered.get(group, 0) + 1
+            return answer_to(request, prompt=2_000, hit=1_920 if hit else 0)
+
+        self.reply = reply
+
+
+@pytest.fixture
+def settled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deepseek_async.batch.runner.SETTLE", 0.01)
+
+
+@pytest.mark.usefixtures("settled")
+async def test_two_scouts_warm_the_cache() -> None:
+    """Of each group two requests miss, whatever the order and the concurrency."""
+    wire = CachingWire()
+    batch = make(wire, grouped(20, 30), 40)
+
+    done = await collect(batch)
+
+    assert len(done) == 600
+    assert all(result.ok for result in done)
+    assert set(wire.misses.values()) == {2}
+    assert batch.report.cache_hit_ratio > 0.85
+    assert batch.report.prefix_order
+
+
+@pytest.mark.usefixtures("settled")
+async def test_order_without_effect_ends_itself() -> None:
+    """If the scouts warm nothing, nothing is held back any more."""
+    wire = CachingWire(works=False)
+    batch = make(wire, grouped(10, 30), 20)
+
+    done = await collect(batch)
+
+    assert len(done) == 300
+    assert not batch.report.prefix_order
+
+
+async def test_order_can_be_switched_off() -> None:
+    """Without it, rows go as they come."""
+    wire = CachingWire()
+    await collect(make(wire, grouped(3, 30), 30, prefix_order=False))
+
+    assert max(wire.misses.values()) > 2
+
+
+@pytest.mark.usefixtures("settled")
+async def test_rows_of_few_are_not_held() -> None:
+    """Groups too small to be worth it go at once."""
+    wire = CachingWire()
+    batch = make(wire, grouped(20, 3), 60)
+
+    await collect(batch)
+
+    assert wire.most_seen > 30

@@ -1,0 +1,271 @@
+"""Where rows come from, what they become, and what is said of bad ones."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from batch.fakes import FakeWire, ask, asks, collect, make
+from deepseek_async import InvalidRequestError, MissingExtraError, UserMessage
+from deepseek_async.batch import BatchFailed, SourceError
+from deepseek_async.batch.keys import Keys
+from deepseek_async.batch.source import Source
+from deepseek_async.batch.template import fill
+
+LINES = b"".join(
+    msgspec.json.encode({"id": f"r{n}", "text": str(n)}) + b"\n" for n in range(700)
+)
+
+
+async def read(given: Any) -> list[tuple[str, Any]]:
+    source = Source(given)
+    found: list[tuple[str, Any]] = []
+    while source.has_rows:
+        row = source.take()
+        if row is None:
+            if source.has_rows:
+                await source.fill()
+            continue
+        found.append((row.where, row.value))
+    if source.failure is not None:
+        raise source.failure
+    return found
+
+
+async def test_json_lines_plain_and_packed(tmp_path: Path) -> None:
+    """The same rows come out of a file, of gzip and of zstd."""
+    zstandard = pytest.importorskip("zstandard")
+    (tmp_path / "a.jsonl").write_bytes(b"\xef\xbb\xbf" + LINES)
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(LINES))
+    (tmp_path / "a.ndjson.zst").write_bytes(zstandard.compress(LINES))
+
+    for name in ("a.jsonl", "a.jsonl.gz", "a.ndjson.zst"):
+        rows = await read(tmp_path / name)
+        assert len(rows) == 700
+        assert rows[699] == (f"{name} line 700", {"id": "r699", "text": "699"})
+
+
+async def test_csv(tmp_path: Path) -> None:
+    """Quoted line ends count as lines; a row with too few columns is a bad row."""
+    path = tmp_path / "a.csv"
+    path.write_text('id,text\n1,"two\nlines"\n2\n3,plain\n')
+
+    rows = await read(str(path))
+
+    assert rows[0] == ("a.csv line 3", {"id": "1", "text": "two\nlines"})
+    assert isinstance(rows[1][1], InvalidRequestError)
+    assert "a.csv line 4" in str(rows[1][1])
+    assert rows[2] == ("a.csv line 5", {"id": "3", "text": "plain"})
+
+
+async def test_parquet(tmp_path: Path) -> None:
+    """Rows of a Parquet file, by its own library."""
+    arrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    table = arrow.table({"id": list(range(600)), "text": ["x"] * 600})
+    parquet.write_table(table, tmp_path / "a.parquet")
+
+    rows = await read(tmp_path / "a.parquet")
+
+    assert len(rows) == 600
+    assert rows[599] == ("a.parquet row 600", {"id": 599, "text": "x"})
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "message"),
+    [
+        (
+            "a.jsonl.gz",
+            gzip.compress(LINES)[:-400],
+            r"a\.jsonl\.gz cannot be read after line \d+",
+        ),
+        ("b.jsonl.gz", b"no gzip at all", r"b\.jsonl\.gz cannot be read after line 0"),
+        ("c.csv", b"id\n\xff\xfe\n", r"c\.csv cannot be read after line"),
+        ("d.txt", b"x", r"d\.txt: known are"),
+        ("e.parquet", b"PAR1 not", r"e\.parquet cannot be read after row 0"),
+    ],
+    ids=["truncated", "not gzip", "not text", "unknown", "not parquet"],
+)
+async def test_an_unreadable_file_is_named(
+    tmp_path: Path, name: str, data: bytes, message: str
+) -> None:
+    """File and place are told."""
+    path = tmp_path / name
+    path.write_bytes(data)
+
+    with pytest.raises(SourceError, match=message):
+        await read(path)
+
+
+async def test_a_truncated_file_gives_its_rows_first(tmp_path: Path) -> None:
+    """What comes before the damage is answered; then the error."""
+    path = tmp_path / "a.jsonl.gz"
+    path.write_bytes(gzip.compress(LINES, compresslevel=0)[:-4000])
+    wire = FakeWire()
+    done = 0
+    with pytest.raises(SourceError, match="cannot be read after line"):
+        async with make(wire, path, request="{text}", defaults={"model": "m"}) as batch:
+            async for result in batch:
+                done += result.ok
+
+    assert 300 < done < 700
+
+
+async def test_a_missing_file_is_told_at_once(tmp_path: Path) -> None:
+    """Before a journal is made."""
+    with pytest.raises(SourceError, match="nowhere"):
+        await collect(
+            make(FakeWire(), tmp_path / "nowhere.jsonl", journal=tmp_path / "j")
+        )
+    assert not (tmp_path / "j").exists()
+
+
+async def test_bad_rows_fail_alone_and_are_named(tmp_path: Path) -> None:
+    """Line and column, both lines of a doubled key, and the missing column."""
+    path = tmp_path / "in.jsonl"
+    path.write_text(
+        '{"id":"a","text":"x"}\n{"id":"b", text}\n\n{"id":"a","text":"y"}\n'
+        '{"id":"c","txt":"y"}\n{"id":"d","text":"z"}\n'
+    )
+    wire = FakeWire()
+    batch = make(wire, path, request="{text}", key="id", defaults={"model": "m"})
+
+    done = sorted(await collect(batch), key=lambda result: result.index)
+
+    assert [result.ok for result in done] == [True, False, False, False, True]
+    failed = [str(r.error) for r in done if isinstance(r, BatchFailed)]
+    assert "in.jsonl line 2 column 12" in failed[0]
+    assert "duplicate key 'a': in.jsonl line 1 and in.jsonl line 4" in failed[1]
+    assert "in.jsonl line 5: no column 'text'" in failed[2]
+    assert done[3].key == "c"
+
+
+async def test_lines_of_the_openai_batch_format() -> None:
+    """`custom_id` is the key, `body` the request; other endpoints are refused."""
+    wire = FakeWire()
+    rows = [
+        {
+            "custom_id": "one",
+            "method": "POST",
+            "url": "/v1/chat/completions",
+            "body": ask("q"),
+        },
+        {"custom_id": "two", "url": "/v1/embeddings", "body": ask("q")},
+    ]
+
+    done = {result.key: result for result in await collect(make(wire, rows))}
+
+    assert done["one"].ok
+    failed = done["two"]
+    assert isinstance(failed, BatchFailed)
+    assert "embeddings" in str(failed.error)
+
+
+async def test_a_function_makes_requests() -> None:
+    """Its exception fails its own row and is named, without the row's content."""
+    wire = FakeWire()
+
+    def request(row: int) -> dict[str, Any]:
+        if row == 2:
+            raise KeyError("secret column")
+        return {"model": "m", "messages": [UserMessage(content=str(row))]}
+
+    done = await collect(
+        make(wire, range(4), request=request, key=lambda row: f"k{row}")
+    )
+
+    failed = {result.key: result for result in done if not result.ok}
+    assert list(failed) == ["k2"]
+    assert "KeyError" in str(failed["k2"].error)
+    assert "secret" not in str(failed["k2"].error)
+
+
+async def test_a_source_that_fails_halfway_loses_nothing() -> None:
+    """Results of everything before it come, then the source's own exception."""
+
+    async def rows() -> AsyncIterator[dict[str, Any]]:
+        for row in asks(30):
+            yield row
+        message = "the database went away"
+        raise ConnectionAbortedError(message)
+
+    done = 0
+    with pytest.raises(ConnectionAbortedError):
+        async with make(FakeWire(), rows()) as batch:
+            async for result in batch:
+                done += result.ok
+    assert done == 30
+
+
+async def test_little_is_read_ahead(tmp_path: Path) -> None:
+    """A reader that stops early has caused little reading."""
+    taken = 0
+
+    def rows() -> Iterator[dict[str, Any]]:
+        nonlocal taken
+        for row in asks(100_000):
+            taken += 1
+            yield row
+
+    async with make(FakeWire(), rows(), 8) as batch:
+        for _ in range(100):
+            await anext(aiter(batch))
+
+    assert taken <= 100 + 16 + 8
+
+
+def test_templates() -> None:
+    """Columns fill their places once; doubled braces are braces; values are text."""
+    row = {"a": "{b}", "b": 5, "c": ["x"]}
+
+    filled = fill({"t": "{a} {b} {{a}} {c}", "n": 3, "l": ["{b}"]}, row, "here")
+
+    assert filled == {"t": '{b} 5 {a} ["x"]', "n": 3, "l": ["5"]}
+    with pytest.raises(InvalidRequestError, match="here: no column 'd'"):
+        fill("{d}", row, "here")
+
+
+async def test_a_missing_library_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The extra to install is told."""
+
+    def missing(name: str) -> Any:
+        raise ImportError(name)
+
+    monkeypatch.setattr("deepseek_async.batch.files.importlib.import_module", missing)
+    (tmp_path / "a.parquet").write_bytes(b"")
+    with pytest.raises(MissingExtraError, match=r"deepseek-async\[parquet\]"):
+        await read(tmp_path / "a.parquet")
+    with pytest.raises(MissingExtraError, match=r"deepseek-async\[datasets\]"):
+        await read("hf:some/thing")
+
+
+async def test_data_sets_are_streamed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`hf:NAME:SPLIT` is read by the library for it, one row at a time."""
+
+    class Library:
+        @staticmethod
+        def load_dataset(name: str, *, split: str, streaming: bool) -> Any:
+            assert (name, split, streaming) == ("org/set", "test", True)
+            return ({"text": str(number)} for number in range(3))
+
+    monkeypatch.setattr(
+        "deepseek_async.batch.files.importlib.import_module", lambda _: Library
+    )
+    rows = await read("hf:org/set:test")
+
+    assert rows[2] == ("org/set:test row 3", {"text": "2"})
+
+
+def test_keys_remember_their_first_place() -> None:
+    """Every key is new once, and its double finds it."""
+    keys = Keys()
+
+    assert all(keys.add(f"key {n}", n) is None for n in range(5_000))
+    assert all(keys.add(f"key {n}", 9) == n for n in range(5_000))
