@@ -15,6 +15,7 @@ The rooms of the house; imports point down only::
     session                                 connections per event loop   } aiohttp
     transport                               one HTTP exchange            } lives here
     opening | watch                         one clock for all waits
+    patterns
     redaction                               what is hidden from the server
     chunks | request | params               bytes -> chunks, arguments -> bytes
     events | metering                       chunks -> events, answers -> money
@@ -136,6 +137,10 @@ from .params import (
     ChatCompletionParams,
     CompletionParams,
 )
+from .patterns import (
+    PATTERNS,
+    PatternRedactor,
+)
 from .pricing import (
     PRICES,
     PRICES_AS_OF,
@@ -144,8 +149,6 @@ from .pricing import (
     is_peak,
 )
 from .redaction import (
-    PATTERNS,
-    PatternRedactor,
     Redactor,
     Vault,
 )

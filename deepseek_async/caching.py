@@ -241,9 +241,14 @@ class FileCache(ResponseCache):
 
     def _prepare(self) -> None:
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600)
-        os.close(descriptor)
-        self.path.chmod(0o600)
+        # In a directory that others may write to, a link could lead anywhere.
+        flags = os.O_CREAT | os.O_RDWR | getattr(os, "O_NOFOLLOW", 0)
+        descriptor = os.open(self.path, flags, 0o600)
+        try:
+            if os.name != "nt":
+                os.fchmod(descriptor, 0o600)
+        finally:
+            os.close(descriptor)
         with closing(sqlite3.connect(self.path, timeout=_BUSY_SECONDS)) as connection:
             connection.execute(_SCHEMA)
         self._is_prepared = True

@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-import psutil
+import psutil  # type: ignore[import-untyped, unused-ignore]
 
 from benchmarks.batch.fake import FakeWire, rows
 from deepseek_async.batch import Batch, Limit, Settings
@@ -22,7 +22,8 @@ MIB = 1024 * 1024
 
 
 def rss() -> float:
-    return psutil.Process().memory_info().rss / MIB
+    found: int = psutil.Process().memory_info().rss
+    return found / MIB
 
 
 async def run(count: int, directory: Path) -> dict[str, float]:

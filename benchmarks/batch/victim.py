@@ -23,7 +23,7 @@ class NotingWire(FakeWire):
     def __init__(self, path: Path) -> None:
         super().__init__()
         self.file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-        self.random = random.Random()
+        self.random = random.Random()  # noqa: S311 - a simulation
 
     async def send(self, request: WireRequest) -> ChatCompletion:
         number = request.body.split(b"Text number ", 1)[1].split(b":", 1)[0]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from math import inf
 from typing import Final, TypeAlias
 
 import msgspec
 
-from ..errors import DeepSeekError, RateLimitError
+from ..errors import APIError, DeepSeekError, RateLimitError
 from ..request import WireRequest
 from ..retry import RetryBudget
 from ..timeouts import deadline_error
@@ -244,10 +245,9 @@ class Attempts:
     ) -> None:
         now = self._loop.time()
         wait = self._wait_for(item, error, kind)
-        if wait is not None and item.deadline is not None:
-            if now + wait >= item.deadline:
-                limit = item.deadline - (item.started or now)
-                error, wait = deadline_error(limit), None
+        ends = inf if item.deadline is None else item.deadline
+        if wait is not None and now + wait >= ends:
+            error, wait = deadline_error(ends - (item.started or now)), None
         item.attempts += (
             Attempt(
                 number=len(item.attempts) + 1,
@@ -288,7 +288,7 @@ class Attempts:
         now = self._loop.time()
         self.live.pop(item.index, None)
         self._failing.discard(item.index)
-        if hasattr(error, "attempts"):
+        if isinstance(error, APIError):
             error.attempts = item.attempts  # of one call there is one; this has more
         result = BatchFailed(
             index=item.index,

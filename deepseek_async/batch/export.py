@@ -23,14 +23,15 @@ from ..errors import MissingExtraError
 from .errors import BatchError
 from .journal import OK, Index, Torn, read_manifest, scan, segments
 from .record import Failure, Record, decode_mark, decode_record, to_result
-from .results import BatchResult
+from .results import BatchFailed, BatchResult
+from .storage import private
 
 Format = Literal["jsonl", "csv", "parquet"]
 
 _SEGMENT_BITS: Final = 40
 _ROW_GROUP: Final = 1_000
 _encode: Final = msgspec.json.Encoder().encode
-COLUMNS: Final = (
+COLUMNS: Final[tuple[str, ...]] = (
     "index",
     "key",
     "ok",
@@ -168,11 +169,6 @@ def export(
         raise BatchError(message) from error
 
 
-def private(path: str, flags: int) -> int:
-    """Open a file for its owner only, as answers may be private."""
-    return os.open(path, flags, 0o600)
-
-
 def to_batch_line(record: Record) -> dict[str, Any]:
     """A record as a line of OpenAI's batch output."""
     line: dict[str, Any] = {
@@ -238,7 +234,7 @@ def to_row(record: Record) -> dict[str, Any]:
         "attempts": record.attempts,
     }
     result = to_result(record)
-    if not result.ok:
+    if isinstance(result, BatchFailed):
         row["error"] = str(result.error)
         return row
     row["text"] = result.completion.text
@@ -252,7 +248,7 @@ def _write_csv(catalogue: Catalogue, path: Path, errors: Path | None) -> Exporte
     del errors
     done = Exported()
     with open(path, "w", encoding="utf-8", newline="", opener=private) as file:
-        writer = csv.DictWriter(file, COLUMNS)
+        writer: csv.DictWriter[str] = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
         for record in catalogue.records_in_order():
             row = to_row(record)

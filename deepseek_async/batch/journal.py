@@ -15,22 +15,25 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 import time
 from array import array
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final
 
 import msgspec
 from msgspec import Struct, field
 
 from .._version import __version__
-from .errors import JournalError, JournalLockedError, JournalMismatchError
+from .errors import JournalError, JournalMismatchError
 from .record import decode_mark, is_whole
-
-if sys.platform != "win32":
-    import fcntl
+from .storage import (
+    NO_FOLLOW,
+    locked,
+    open_for_reading,
+    sync_directory,
+    write_durably,
+)
 
 FORMAT: Final = 1
 MANIFEST: Final = "manifest.json"
@@ -39,7 +42,6 @@ SEGMENT_SIZE: Final = 256 * 1024 * 1024
 OK: Final = 1
 FAILED: Final = 2
 _MAX_INDEX: Final = 1 << 33
-_NO_FOLLOW: Final = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
 class Manifest(Struct, kw_only=True):
@@ -146,7 +148,7 @@ def scan(path: Path, bad: list[Torn]) -> Iterator[tuple[int, bytes]]:
         bad: Gets what is not a whole record.
     """
     offset = 0
-    with _open_for_reading(path) as file:
+    with open_for_reading(path) as file:
         for number, line in enumerate(file, 1):
             if is_whole(line):
                 yield offset, line
@@ -154,14 +156,6 @@ def scan(path: Path, bad: list[Torn]) -> Iterator[tuple[int, bytes]]:
                 is_torn = line[-1:] != b"\n" or b"\0" in line
                 bad.append(Torn(path.name, offset, number, len(line), is_torn))
             offset += len(line)
-
-
-def _open_for_reading(path: Path) -> BinaryIO:
-    try:
-        return os.fdopen(os.open(path, os.O_RDONLY | _NO_FOLLOW), "rb", 1 << 20)
-    except OSError as error:
-        message = f"the journal's {path} cannot be read: {error.strerror}"
-        raise JournalError(message) from error
 
 
 def read_manifest(directory: Path) -> Manifest:
@@ -172,7 +166,7 @@ def read_manifest(directory: Path) -> Manifest:
     """
     path = directory / MANIFEST
     try:
-        with _open_for_reading(path) as file:
+        with open_for_reading(path) as file:
             found = msgspec.json.decode(file.read(), type=Manifest)
     except msgspec.MsgspecError as error:
         message = f"{path} is not the manifest of a journal: {error}"
@@ -215,7 +209,7 @@ class Journal:
         self._lock: int | None = None
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._lock = _locked(directory / LOCK)
+            self._lock = locked(directory / LOCK)
             self._claim(dict(job), shard)
             self._recover()
             self._file = self._open_segment()
@@ -277,7 +271,7 @@ class Journal:
 
     def _cut(self, path: Path, torn: Torn) -> None:
         self.cut = torn
-        file = os.open(path, os.O_WRONLY | _NO_FOLLOW)
+        file = os.open(path, os.O_WRONLY | NO_FOLLOW)
         try:
             os.ftruncate(file, torn.offset)
             os.fsync(file)
@@ -286,7 +280,7 @@ class Journal:
 
     def _open_segment(self) -> int:
         path = self.directory / _name(self._segment)
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | _NO_FOLLOW
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | NO_FOLLOW
         file = os.open(path, flags, 0o600)
         self.offset = os.fstat(file).st_size
         sync_directory(self.directory)
@@ -355,58 +349,6 @@ def _corrupt(path: Path, torn: Torn) -> JournalError:
         "keeps what is good"
     )
     return JournalError(message)
-
-
-def _locked(path: Path) -> int:
-    file = os.open(path, os.O_RDWR | os.O_CREAT | _NO_FOLLOW, 0o600)
-    if sys.platform == "win32":
-        return file
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        pid = os.pread(file, 20, 0).decode("ascii", "replace").strip() or "unknown"
-        os.close(file)
-        message = f"{path.parent} is in use by another runner (process {pid})"
-        raise JournalLockedError(message) from None
-    os.ftruncate(file, 0)
-    os.pwrite(file, str(os.getpid()).encode(), 0)
-    return file
-
-
-def lock(directory: Path) -> int:
-    """Lock a journal; close the descriptor to unlock.
-
-    Raises:
-        JournalLockedError: Another runner has it.
-    """
-    return _locked(directory / LOCK)
-
-
-def write_durably(path: Path, data: bytes) -> None:
-    """Put a file in place whole or not at all."""
-    draft = path.with_name(path.name + ".new")
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _NO_FOLLOW
-    file = os.open(draft, flags, 0o600)
-    try:
-        left = memoryview(data)
-        while left:
-            left = left[os.write(file, left) :]
-        os.fsync(file)
-    finally:
-        os.close(file)
-    draft.replace(path)
-    sync_directory(path.parent)
-
-
-def sync_directory(path: Path) -> None:
-    """Make new names in a directory durable, where the system can."""
-    if sys.platform == "win32":
-        return
-    file = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)
 
 
 _sync: Final = getattr(os, "fdatasync", os.fsync)

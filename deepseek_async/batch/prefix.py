@@ -22,7 +22,7 @@ SHORTEST: Final = 4096
 
 SCOUTS: Final = 2
 LEAST_MEMBERS: Final = 6
-SETTLE: Final = 2.0
+SETTLE: Final = 1.0
 """Seconds after the scouts' answers until the cache can be expected to be written."""
 
 _LONGEST_HOLD: Final = 300.0

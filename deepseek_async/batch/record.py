@@ -20,12 +20,10 @@ from typing import Any, Final, Literal
 import msgspec
 from msgspec import Raw, Struct, field
 
-from .. import errors
 from ..codec import CHAT
 from ..errors import DeepSeekError
 from ..types.chat import ChatCompletion
 from ..types.usage import Usage
-from . import errors as batch_errors
 from .results import BatchFailed, BatchOk, BatchResult
 
 UNKNOWN_COST: Final = -1
@@ -88,16 +86,20 @@ class Failure(Struct, kw_only=True, omit_defaults=True):
 
     def to_error(self) -> DeepSeekError:
         """An error of the same class, as far as the class is still known."""
-        kind = getattr(errors, self.kind, None) or getattr(
-            batch_errors, self.kind, DeepSeekError
-        )
-        if not (isinstance(kind, type) and issubclass(kind, DeepSeekError)):
-            kind = DeepSeekError
+        kind = _kinds(DeepSeekError).get(self.kind, DeepSeekError)
         error = kind.__new__(kind, self.message)
         names = ("status", "code", "reason", "param", "request_id")
         state = {name: getattr(self, name) for name in names}
         error.__dict__.update(message=self.message, attempts=(), **_DEFAULTS, **state)
         return error
+
+
+def _kinds(root: type[DeepSeekError]) -> dict[str, type[DeepSeekError]]:
+    """The classes below one, by name."""
+    found = {root.__name__: root}
+    for kind in root.__subclasses__():
+        found |= _kinds(kind)
+    return found
 
 
 _DEFAULTS: Final[dict[str, Any]] = {

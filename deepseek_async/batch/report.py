@@ -136,6 +136,11 @@ class Tally:
         """Finished requests."""
         return self.ok + self.failed
 
+    def fail(self, error: Exception) -> None:
+        """Count a request that failed for good."""
+        self.failed += 1
+        self.failures[type(error).__name__] += 1
+
     def use(self, usage: Usage) -> None:
         """Count the tokens of an answer."""
         self.prompt += usage.prompt_tokens

@@ -15,21 +15,22 @@ import anyio.to_thread
 from ..errors import DeepSeekError, InvalidRequestError
 from .admission import Limit
 from .attempts import Attempts, Finished
-from .budget import Budget, Ledger, Tariff, dollars
+from .budget import Budget, Ledger, Tariff
 from .commit import PATIENCE, Committer
 from .dedupe import Twins
 from .delivery import Delivery
 from .engine import Engine
+from .figures import Figures
 from .intake import Intake, Rejected
 from .interrupt import Interrupt
 from .journal import Journal
 from .options import Settings
 from .prefix import SETTLE, PrefixPlan
-from .progress import INTERVAL, Display, Progress, Pulse
+from .progress import INTERVAL, Display, Progress
 from .queueing import Fresh
 from .record import to_line
 from .report import BatchReport, Tally
-from .results import BatchResult
+from .results import BatchFailed, BatchResult
 from .source import BatchSource, Source
 from .stops import REQUESTED, Watch, stopped
 from .template import Reading
@@ -62,12 +63,12 @@ class Batch:
         self._wire = wire
         self._requests = requests
         self._settings = settings
-        self._tally = Tally()
-        self._pulse = Pulse()
+        self._tally = tally = Tally()
         self._tariff = Tariff(settings.price_table, settings.now)
         self._ledger = Ledger(settings.budget or Budget(), self._tariff)
         self._watch = Watch(settings.budget or Budget(), self._tally)
         self._plan = PrefixPlan(_LOOK_AHEAD, SETTLE)
+        self._figures = Figures(tally, self._ledger, limit, self._plan)
         self._delivery = Delivery(in_order=settings.order == "input")
         self._twins = Twins() if settings.dedupe else None
         # What reading may raise is raised here, where the caller wrote it.
@@ -80,7 +81,6 @@ class Batch:
         self._main: asyncio.Task[None] | None = None
         self._interrupt: Interrupt | None = None
         self._display: Display | None = None
-        self._started = self._ended = 0.0
 
     def __repr__(self) -> str:
         return f"Batch({self._tally.done} done, {self.limit!r})"
@@ -104,8 +104,7 @@ class Batch:
         intake = Intake(
             self._settings, self._wire.retry, intake_index, self._tariff, self._tally
         )
-        loop = asyncio.get_running_loop()
-        self._started = loop.time()
+        self._figures.start(source)
         self._engine = engine = self._make_engine()
         fresh = Fresh(
             source,
@@ -199,7 +198,7 @@ class Batch:
                 self._journal.close()
             if self._interrupt is not None:
                 self._interrupt.close()
-            self._ended = asyncio.get_running_loop().time()
+            self._figures.end()
             self._delivery.close()
 
     # Results
@@ -258,14 +257,13 @@ class Batch:
 
     def _finished(self, finished: Finished) -> None:
         result = finished.result
-        if result.ok:
-            self._tally.ok += 1
-        else:
-            self._tally.failed += 1
-            self._tally.failures[type(result.error).__name__] += 1
+        if isinstance(result, BatchFailed):
+            self._tally.fail(result.error)
             reason = self._watch.judge(result.error, was_sent=finished.was_sent)
             if reason is not None:
                 self._stop_for(reason, result.error)
+        else:
+            self._tally.ok += 1
         if self._committer is None or not finished.is_durable:
             self._delivery.put(result)
             return
@@ -363,75 +361,12 @@ class Batch:
     @property
     def progress(self) -> Progress:
         """How far it is."""
-        tally, source = self._tally, self._source
-        now = asyncio.get_running_loop().time()
-        per_second, output = self._pulse.rates(now, tally.done, tally.output)
-        total = None
-        if source is not None and source.is_exhausted and not source.has_rows:
-            total = source.count - tally.other_shards
-        left = None if total is None else max(0, total - tally.done - tally.skipped)
-        cost = dollars(self._ledger.spent)
-        projected = None
-        if left is not None and tally.done:
-            projected = cost * (tally.done + left) / tally.done
-        return Progress(
-            done=tally.done,
-            skipped=tally.skipped,
-            total=total,
-            ok=tally.ok,
-            failed=tally.failed,
-            in_flight=self.limit.in_flight,
-            limit=self.limit.capacity,
-            refused=tally.refused,
-            per_second=per_second,
-            output_per_second=output,
-            cache_hit_ratio=tally.hit / tally.prompt if tally.prompt else 0.0,
-            cost=cost,
-            projected_cost=projected,
-            eta=left / per_second if left is not None and per_second else None,
-            elapsed=now - self._started,
-            state=self._state(),
-        )
-
-    def _state(self) -> str:
-        engine = self._engine
-        if engine is None or engine.stop_reason is not None:
-            return "draining"
-        if self.limit.in_outage:
-            return "outage"
-        return engine.waiting_for or "running"
+        return self._figures.progress(self._engine)
 
     @property
     def report(self) -> BatchReport:
         """The sums, final once the block is left."""
-        tally, ledger = self._tally, self._ledger
-        ended = self._ended or asyncio.get_running_loop().time()
-        seconds = max(ended - self._started, 1e-9)
-        return BatchReport(
-            read=self._source.count if self._source else 0,
-            ok=tally.ok,
-            failed=tally.failed,
-            skipped=tally.skipped,
-            deduped=tally.deduped,
-            other_shards=tally.other_shards,
-            attempts=tally.attempts,
-            retries=tally.retries,
-            refused=tally.refused,
-            prompt_tokens=tally.prompt,
-            cache_hit_tokens=tally.hit,
-            completion_tokens=tally.output,
-            reasoning_tokens=tally.reasoning,
-            cost=dollars(ledger.spent),
-            uncertain_cost=dollars(ledger.uncertain),
-            previous_cost=dollars(ledger.spent_before),
-            unpriced=ledger.unpriced,
-            seconds=seconds,
-            goodput=tally.ok / seconds,
-            failures=dict(tally.failures),
-            prefix_order=self._plan.is_active and self._settings.prefix_order,
-            stop_reason=self._engine.stop_reason if self._engine else None,
-            limits=list(self.limit.history),
-        )
+        return self._figures.report(self._engine)
 
 
 async def _finish_despite_cancelling(task: asyncio.Task[None]) -> None:

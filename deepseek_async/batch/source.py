@@ -90,8 +90,11 @@ class Source:
             raise ConfigurationError(message)
 
     def take(self) -> Row | None:
-        """The next row at hand. If there is none and the source is not exhausted,
-        await `fill`.
+        """The next row at hand.
+
+        Returns:
+            The row; `None` if there is none, and then `fill` waits for more unless
+            the source is exhausted.
         """
         if self._ahead:
             return self._row(*self._ahead.popleft())

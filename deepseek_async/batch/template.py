@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, TypeAlias, cast
 
 import msgspec
@@ -51,9 +51,7 @@ class Reading:
     ) -> None:
         if isinstance(request, str):
             request = {"messages": [{"role": "user", "content": request}]}
-        if request is not None and not (
-            callable(request) or isinstance(request, Mapping)
-        ):
+        if not _is_template(request):
             message = "request must be a function, a mapping, or a text"
             raise ConfigurationError(message)
         self._request = request
@@ -75,12 +73,11 @@ class Reading:
             return self._key_of(self._key, row, where)
         if self._request is not None:
             return None
-        if isinstance(row, tuple) and len(row) == 2:  # noqa: PLR2004 - key, request
-            return str(row[0])
-        if isinstance(row, Mapping) and "body" in row and "messages" not in row:
-            key: object = row.get("custom_id")
-            return None if key is None else str(key)
-        return None
+        if (pair := _pair(row)) is not None:
+            return str(pair[0])
+        line = _batch_line(row)
+        key = None if line is None else line.get("custom_id")
+        return None if key is None else str(key)
 
     def params_of(self, row: object, where: str) -> dict[str, Any]:
         """The parameters of a row's request.
@@ -104,20 +101,21 @@ class Reading:
             kind = type(params).__name__
             message = f"{where} must be a dict or a ChatCompletionRequest, not {kind}"
             raise InvalidRequestError(message, param=where)
-        if params.get("stream"):
+        given = cast("Mapping[str, Any]", params)
+        if given.get("stream"):
             message = f"{where}: a batch does not stream"
             raise InvalidRequestError(message, param="stream")
-        return {**self._defaults, **params}
+        return {**self._defaults, **given}
 
     def _made(self, row: object, where: str) -> Any:  # noqa: ANN401 - not checked yet
         if callable(self._request):
             return self._request(row)
         if self._request is not None:
             return fill(self._request, _columns(row, where), where)
-        if isinstance(row, tuple) and len(row) == 2:  # noqa: PLR2004 - key, request
-            return row[1]
-        if isinstance(row, Mapping) and "body" in row and "messages" not in row:
-            return _batch_body(row, where)
+        if (pair := _pair(row)) is not None:
+            return pair[1]
+        if (line := _batch_line(row)) is not None:
+            return _batch_body(line, where)
         return row
 
     @staticmethod
@@ -139,11 +137,31 @@ class Reading:
         }
 
 
+def _is_template(given: object) -> bool:
+    return given is None or callable(given) or isinstance(given, Mapping)
+
+
 def _columns(row: object, where: str) -> Mapping[str, Any]:
     if isinstance(row, Mapping):
         return cast("Mapping[str, Any]", row)
     message = f"{where}: a template needs rows with columns, not {type(row).__name__}"
     raise InvalidRequestError(message, param=where)
+
+
+def _pair(row: object) -> tuple[Any, Any] | None:
+    """A key and a request, if the row is such a pair."""
+    if not isinstance(row, tuple):
+        return None
+    parts = tuple(cast("Iterable[Any]", row))
+    return (parts[0], parts[1]) if len(parts) == 2 else None  # noqa: PLR2004
+
+
+def _batch_line(row: object) -> Mapping[str, Any] | None:
+    """A line of OpenAI's batch format, if the row is one."""
+    if not isinstance(row, Mapping):
+        return None
+    line = cast("Mapping[str, Any]", row)
+    return line if "body" in line and "messages" not in line else None
 
 
 def _batch_body(line: Mapping[str, Any], where: str) -> Any:  # noqa: ANN401
@@ -171,7 +189,7 @@ def fill(part: Any, columns: Mapping[str, Any], where: str) -> Any:  # noqa: ANN
         items = cast("Mapping[str, Any]", part).items()
         return {name: fill(value, columns, where) for name, value in items}
     if isinstance(part, list):
-        return [fill(value, columns, where) for value in cast("list[Any]", part)]
+        return [fill(value, columns, where) for value in cast("Iterable[Any]", part)]
     return part
 
 

@@ -12,19 +12,18 @@ from msgspec import Struct
 
 from .budget import dollars
 from .errors import JournalError, JournalLockedError, JournalMismatchError
-from .export import Catalogue, private
+from .export import Catalogue
 from .journal import (
+    LOCK,
     MANIFEST,
     Journal,
     Manifest,
     Torn,
-    lock,
     read_manifest,
     scan,
     segments,
-    sync_directory,
-    write_durably,
 )
+from .storage import locked, private, sync_directory, write_durably
 
 
 class JournalStatus(Struct, kw_only=True, frozen=True):
@@ -82,7 +81,7 @@ def status(directory: str | os.PathLike[str]) -> JournalStatus:
 
 def _is_running(path: Path) -> bool:
     try:
-        held = lock(path)
+        held = locked(path / LOCK)
     except JournalLockedError:
         return True
     os.close(held)
@@ -103,7 +102,7 @@ def repair(directory: str | os.PathLike[str]) -> list[Torn]:
     """
     path = Path(directory)
     read_manifest(path)
-    held = lock(path)
+    held = locked(path / LOCK)
     try:
         found = [torn for part in segments(path) for torn in _repaired(part)]
         sync_directory(path)

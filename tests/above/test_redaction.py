@@ -27,7 +27,8 @@ from deepseek_async import (
     ToolCallFinished,
     Vault,
 )
-from deepseek_async.redaction import PATTERNS, Restorer
+from deepseek_async.patterns import PATTERNS
+from deepseek_async.redaction import Restorer
 from deepseek_async.testing import Answer, Call, Cut, DeepSeekEmulator, Pace
 
 FLASH = "deepseek-flash"
@@ -270,6 +271,46 @@ async def test_tool_arguments_stay_valid_json(emulator: DeepSeekEmulator) -> Non
             {"b": nasty},
         ]
     assert awaited.text == streamed.text == f"x {nasty}"
+
+
+async def test_titles_and_legacy_calls_are_restored(
+    emulator: DeepSeekEmulator,
+) -> None:
+    """Titles and `function_call`, awaited and streamed, have the originals too."""
+    emulator.answer = lambda _: Answer(
+        content="ok",
+        reasoning="",
+        title="Mail to [EMAIL_1]",
+        tool_calls=(Call("f", '{"to": "[EMAIL_1]"} [EMAIL_'),),
+    )
+    legacy: dict[str, Any] = {
+        "functions": [{"name": "f", "parameters": {}}],
+        "title": {"enabled": True},
+    }
+    current: dict[str, Any] = {
+        "tools": [{"type": "function", "function": {"name": "f", "parameters": {}}}]
+    }
+    arguments = f'{{"to": "{MAIL}"}} [EMAIL_'
+    async with client_of(emulator) as client:
+        for more in (legacy, current):
+            awaited = await ask(client, **more)
+            async with await ask_stream(client, **more) as stream:
+                streamed = await stream.completion()
+            for answer in (awaited, streamed):
+                message = answer.choices[0].message
+                calls = [call.function for call in message.tool_calls or ()]
+                calls += [message.function_call] if message.function_call else []
+                assert [call.arguments for call in calls] == [arguments]
+                assert message.title == (f"Mail to {MAIL}" if "title" in more else None)
+
+
+async def test_a_redactor_may_do_nothing(emulator: DeepSeekEmulator) -> None:
+    """The base class changes neither what goes out nor what comes in."""
+    async with client_of(emulator, redact=[Redactor()]) as client:
+        assert (await ask(client)).text == QUESTION
+
+    assert emulator.requests[0].body["messages"] == MESSAGES
+    assert Redactor().incoming("x", Vault()) == "x"
 
 
 async def test_json_answers_stay_valid_json(emulator: DeepSeekEmulator) -> None:

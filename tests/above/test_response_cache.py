@@ -623,6 +623,21 @@ async def test_a_damaged_file_fails_no_call(
             assert (await ask(client)).text
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no O_NOFOLLOW")
+async def test_a_link_is_not_followed(tmp_path: Path) -> None:
+    """A link in place of the file, which may lead anywhere, is not used."""
+    target = tmp_path / "other"
+    target.write_bytes(b"")
+    target.chmod(0o644)
+    link = tmp_path / "cache.db"
+    link.symlink_to(target)
+    with pytest.warns(DeepSeekWarning, match="response cache"):
+        await FileCache(link).set("a", b"1")
+
+    assert target.read_bytes() == b""
+    assert stat.S_IMODE(target.stat().st_mode) == 0o644
+
+
 @pytest.mark.parametrize(
     "value",
     [b"", b"[]", b"{", b'{"answer":1}', b'{"answer":{}}', b'{"answer":{},"version":2}'],

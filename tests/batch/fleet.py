@@ -30,7 +30,7 @@ class Account:
         self.latency = latency
         self.sigma = sigma
         self.is_stating = is_stating
-        self.random = random.Random(seed)
+        self.random = random.Random(seed)  # noqa: S311 - a simulation
         self.running = [0] * len(senders)
         self.done = [0] * len(senders)
         self.refused = [0] * len(senders)

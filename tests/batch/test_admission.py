@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from batch.fleet import Account
@@ -37,9 +39,13 @@ def test_a_constant_limit_is_used(
 def test_refusals_are_rare_at_a_constant_stated_limit() -> None:
     """A stated limit costs at most one refusal in fifty answers."""
     for limit, latency in ((64, 1.0), (500, 2.0)):
-        account = Account([Limit.adaptive()], lambda _, n=limit: n, latency, sigma=0.3)
+        account = Account([Limit.adaptive()], _always(limit), latency, sigma=0.3)
         account.run(120)
         assert account.refused[0] <= 0.02 * account.done[0]
+
+
+def _always(limit: int) -> Callable[[float], int]:
+    return lambda _: limit
 
 
 def test_a_moving_limit_is_followed() -> None:
@@ -186,8 +192,7 @@ def test_set_changes_it_at_once() -> None:
     ],
     ids=["zero", "bool", "start", "order", "set"],
 )
-def test_nonsense_is_refused(make: object) -> None:
+def test_nonsense_is_refused(make: Callable[[], object]) -> None:
     """A limit is a whole number of at least 1."""
-    assert callable(make)
     with pytest.raises(ConfigurationError):
         make()

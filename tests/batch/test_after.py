@@ -38,14 +38,16 @@ async def test_export_as_lines(tmp_path: Path) -> None:
 
     assert (done.ok, done.failed) == (4, 1)
     good = [
-        msgspec.json.decode(l) for l in (tmp_path / "o.jsonl").read_bytes().splitlines()
+        msgspec.json.decode(line)
+        for line in (tmp_path / "o.jsonl").read_bytes().splitlines()
     ]
     assert [line["custom_id"] for line in good] == ["k0", "k1", "k3", "k4"]
     body = good[0]["response"]["body"]
     assert good[0]["response"]["status_code"] == 200
     assert body["choices"][0]["message"]["content"] == "re: question 0"
     (bad,) = [
-        msgspec.json.decode(l) for l in (tmp_path / "e.jsonl").read_bytes().splitlines()
+        msgspec.json.decode(line)
+        for line in (tmp_path / "e.jsonl").read_bytes().splitlines()
     ]
     assert bad["custom_id"] == "k2"
     assert bad["response"]["status_code"] == 400

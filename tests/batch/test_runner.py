@@ -67,7 +67,7 @@ def mixed(generator: random.Random) -> DeepSeekError | None:
 
 async def test_mixed_faults_cost_few_requests_and_no_row() -> None:
     """With faults on 5 % of the requests all rows are answered, with few repeats."""
-    generator = random.Random(3)
+    generator = random.Random(3)  # noqa: S311 - a simulation
     wire = FakeWire()
     wire.fail(lambda _: mixed(generator) if generator.random() < 0.05 else None)
     batch = make(wire, asks(2_000), 50)
@@ -169,6 +169,10 @@ async def test_an_outage_costs_no_attempts() -> None:
         await asyncio.sleep(0.002)
         return answer_to(request)
 
+    def come_back() -> None:
+        nonlocal is_down
+        is_down = False
+
     wire.reply = reply
     batch = make(wire, asks(3_000), 32)
     done: list[Any] = []
@@ -177,11 +181,7 @@ async def test_an_outage_costs_no_attempts() -> None:
             done.append(result)
             if len(done) == 200:
                 is_down = True
-                asyncio.get_running_loop().call_later(1.5, lambda: _set())
-
-            def _set() -> None:
-                nonlocal is_down
-                is_down = False
+                asyncio.get_running_loop().call_later(1.5, come_back)
 
     assert len(done) == 3_000
     failed = [result for result in done if not result.ok]
@@ -233,7 +233,7 @@ async def test_a_systematic_failure_ends_the_batch() -> None:
     wire = FakeWire()
     wire.fail(lambda _: BadRequestError("model not exist", status=400))
 
-    with pytest.raises(BatchStoppedError, match="alike.*model not exist"):
+    with pytest.raises(BatchStoppedError, match=r"alike.*model not exist"):
         await collect(make(wire, asks(1_000), 4))
 
     assert sum(wire.seen.values()) < 40
@@ -242,7 +242,7 @@ async def test_a_systematic_failure_ends_the_batch() -> None:
 async def test_the_cost_ceiling_is_never_passed() -> None:
     """With random output up to `max_tokens`, over fifty runs, the sum stays below."""
     for seed in range(50):
-        generator = random.Random(seed)
+        generator = random.Random(seed)  # noqa: S311 - a simulation
         wire = FakeWire()
 
         async def reply(
@@ -393,7 +393,7 @@ async def test_one_request_can_be_cancelled() -> None:
     batch = make(wire, asks(5), 2)
     async with batch:
         first = await anext(aiter(batch))
-        while not wire.seen["question 1"]:
+        while not wire.seen["question 1"]:  # noqa: ASYNC110 - it is counted, not told
             await asyncio.sleep(0)
         assert batch.cancel("1")
         assert not batch.cancel("no such key")
