@@ -107,7 +107,7 @@ async def two_processes(limit: int, latency: float, seconds: float) -> None:
     with running(limit, latency) as server:
         command = [sys.executable, "-m", "benchmarks.batch.goodput", "one", server.url]
         both = [
-            subprocess.Popen(
+            subprocess.Popen(  # noqa: ASYNC220 - nothing else runs meanwhile
                 [*command, str(seconds)], stdout=subprocess.PIPE, text=True
             )
             for _ in range(2)

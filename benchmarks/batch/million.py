@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import shutil
 import sys
 import tempfile
 import time
 from pathlib import Path
-
-import psutil  # type: ignore[import-untyped, unused-ignore]
 
 from benchmarks.batch.fake import FakeWire, rows
 from deepseek_async.batch import Batch, Limit, Settings
@@ -22,8 +21,8 @@ MIB = 1024 * 1024
 
 
 def rss() -> float:
-    found: int = psutil.Process().memory_info().rss
-    return found / MIB
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / MIB
 
 
 async def run(count: int, directory: Path) -> dict[str, float]:

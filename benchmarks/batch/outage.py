@@ -69,7 +69,7 @@ class Relay:
         writer.close()
 
 
-async def main(seconds: float) -> None:
+async def main(seconds: float) -> None:  # noqa: PLR0915 - one scenario, told in order
     async with DeepSeekEmulator(
         pace=Pace(latency=LATENCY, tokens_per_second=0.0), record_limit=1
     ) as emulator:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import IO, Any
 
@@ -61,7 +61,7 @@ class Server:
 
 
 @contextmanager
-def running(limit: int, latency: float) -> Iterator[Server]:
+def running(limit: int, latency: float) -> Generator[Server]:
     """A server process, ended at the end of the block."""
     process = subprocess.Popen(
         [sys.executable, "-m", "benchmarks.batch.server", str(limit), str(latency)],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf
 
 import pytest
 
@@ -149,8 +150,8 @@ def test_an_outage_is_probed_by_one_request_a_second() -> None:
     assert limit.recheck_after(1.5) == pytest.approx(0.5)
     assert limit.admits(2.0)
     limit.answered(2.1)
-    assert not limit.in_outage
     assert limit.admits(2.1)
+    assert limit.recheck_after(2.1) == inf
 
 
 def test_one_request_that_always_fails_is_no_outage() -> None:

@@ -6,6 +6,7 @@ import asyncio
 import csv
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -19,6 +20,10 @@ from deepseek_async.batch.upkeep import status
 from deepseek_async.request import WireRequest
 
 LONG = "A long document. " * 400
+
+
+def lines(path: Path) -> list[Any]:
+    return [msgspec.json.decode(line) for line in path.read_bytes().splitlines()]
 
 
 async def filled(journal: Path) -> None:
@@ -37,18 +42,12 @@ async def test_export_as_lines(tmp_path: Path) -> None:
     done = export(tmp_path / "j", tmp_path / "o.jsonl", errors=tmp_path / "e.jsonl")
 
     assert (done.ok, done.failed) == (4, 1)
-    good = [
-        msgspec.json.decode(line)
-        for line in (tmp_path / "o.jsonl").read_bytes().splitlines()
-    ]
+    good = lines(tmp_path / "o.jsonl")
     assert [line["custom_id"] for line in good] == ["k0", "k1", "k3", "k4"]
     body = good[0]["response"]["body"]
     assert good[0]["response"]["status_code"] == 200
     assert body["choices"][0]["message"]["content"] == "re: question 0"
-    (bad,) = [
-        msgspec.json.decode(line)
-        for line in (tmp_path / "e.jsonl").read_bytes().splitlines()
-    ]
+    (bad,) = lines(tmp_path / "e.jsonl")
     assert bad["custom_id"] == "k2"
     assert bad["response"]["status_code"] == 400
     assert bad["error"]["code"] == "ContextLengthExceededError"

@@ -108,7 +108,7 @@ async def test_a_truncated_file_gives_its_rows_first(tmp_path: Path) -> None:
     path.write_bytes(gzip.compress(LINES, compresslevel=0)[:-4000])
     wire = FakeWire()
     done = 0
-    with pytest.raises(SourceError, match="cannot be read after line"):
+    with pytest.raises(SourceError, match="cannot be read after line"):  # noqa: PT012
         async with make(wire, path, request="{text}", defaults={"model": "m"}) as batch:
             async for result in batch:
                 done += result.ok
@@ -196,7 +196,7 @@ async def test_a_source_that_fails_halfway_loses_nothing() -> None:
         raise ConnectionAbortedError(message)
 
     done = 0
-    with pytest.raises(ConnectionAbortedError):
+    with pytest.raises(ConnectionAbortedError):  # noqa: PT012
         async with make(FakeWire(), rows()) as batch:
             async for result in batch:
                 done += result.ok
