@@ -5,25 +5,20 @@ The rooms of the house; imports point down only::
     cli                                     the terminal              (extra)
     testing                                 an emulator of the API, a pytest plugin
     client                                  AsyncDeepSeek: puts the rooms together
-    batch                                   many requests, a bounded number at a time
-    endpoints                               chat, FIM, models, balance
-    redacted | resuming | sharing           answers restored, continued, shared
-    replay
-    derived                                 streams whose chunks come from elsewhere
-    streaming                               chunks out of a live response
+    chat                                    chat completions with the rooms below
+    batch | conversation | tools | structured     each works on the endpoints
+    turns                                   one question and its answer, as events
+    endpoints   params                      chat, FIM, models, balance
+    caching | redaction | resume            answers kept, hidden text, cut streams
+    streaming                               chunks as they come
     call                                    one call with all its attempts
     session                                 connections per event loop   } aiohttp
-    transport                               one HTTP exchange            } lives here
-    opening | watch                         one clock for all waits
-    patterns
-    redaction                               what is hidden from the server
-    chunks | request | params               bytes -> chunks, arguments -> bytes
-    events | metering                       chunks -> events, answers -> money
-    codec | accumulate | resume | caching   bytes <-> structs, chunks -> completion
-    salvage | sse | retry | timeouts | settings
+    transport   opening   watch             one HTTP exchange, its clock } lives here
+    chunks | request | events | metering | history
+    accumulate | codec                      chunks -> completion, bytes <-> structs
+    salvage | sse | retry | timeouts | settings | schema | tokens
     errors
-    types                                   what goes over the wire
-    pricing                                 what it costs
+    types   pricing                         what goes over the wire, and its price
 """
 
 from __future__ import annotations
@@ -137,10 +132,6 @@ from .params import (
     ChatCompletionParams,
     CompletionParams,
 )
-from .patterns import (
-    PATTERNS,
-    PatternRedactor,
-)
 from .pricing import (
     PRICES,
     PRICES_AS_OF,
@@ -149,6 +140,8 @@ from .pricing import (
     is_peak,
 )
 from .redaction import (
+    PATTERNS,
+    PatternRedactor,
     Redactor,
     Vault,
 )

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Literal, Self, Unpack
 
 from .batch import Batch, BatchOptions, BatchSource, ClientWire, Limit, Settings
-from .caching import ResponseCache
+from .caching import ResponseCache, SharedAnswers
 from .chat import Completions, turn_answerer
 from .conversation import ContextPolicy, Conversation
 from .endpoints import FIMCompletions, Models, fetch_balance
@@ -22,7 +22,6 @@ from .redaction import Hook, Redaction
 from .retry import RetryBudget, RetryPolicy
 from .session import DEFAULT_MAX_CONNECTIONS, SessionManager
 from .settings import APIKey, BaseURL, warn_about_origin
-from .sharing import SharedAnswers
 from .timeouts import Timeouts
 from .tokens import TokenCounter
 from .tools import ToolPolicy

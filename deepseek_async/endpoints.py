@@ -6,19 +6,22 @@ from collections.abc import Mapping
 from typing import Any, Literal, TypeVar, Unpack, overload
 from urllib.parse import quote
 
+from .caching import CacheControl, SharedAnswers, check_control
 from .call import Call, fetch
 from .codec import BALANCE, CHAT, FIM, MODEL, MODELS, Codec
 from .errors import DeepSeekError, InvalidRequestError
 from .metering import Charge, UsageMeter
 from .params import CallOptions, ChatCompletionParams, CompletionParams
-from .redacted import RedactedStream
-from .redaction import Redaction
+from .redaction import RedactedStream, Redaction
 from .request import WireRequest, chat_request, fim_request, get_request
-from .resume import Resume
-from .resuming import ResumingStream
+from .resume import Resume, ResumingStream
 from .session import SessionManager
-from .sharing import CacheControl, SharedAnswers, check_control
-from .streaming import ChatStream, CompletionStream
+from .streaming import (
+    ChatStream,
+    CompletionStream,
+    LiveChatStream,
+    LiveCompletionStream,
+)
 from .types.account import Balance, Model, ModelList
 from .types.chat import ChatCompletion
 from .types.fim import Completion
@@ -140,8 +143,8 @@ class ChatCompletions:
     ) -> ChatStream:
         call = Call(self._manager, request)
         if resume is None:
-            return ChatStream(call, await call.open(), charge)
-        first = ChatStream(call, await call.open())
+            return LiveChatStream(call, await call.open(), charge)
+        first = LiveChatStream(call, await call.open())
         return ResumingStream(self._manager, call, first, resume, charge)
 
     async def answer(self, params: Mapping[str, Any]) -> ChatCompletion:
@@ -234,7 +237,7 @@ class FIMCompletions:
             raise InvalidRequestError(message, param="stream")
         charge = self._meter.open(request.model, request.tag)
         call = Call(self._manager, request)
-        return CompletionStream(call, await call.open(), charge)
+        return LiveCompletionStream(call, await call.open(), charge)
 
     async def _answer(self, request: WireRequest, control: CacheControl) -> Completion:
         if self._redaction is None:

@@ -79,7 +79,7 @@ async def test_a_stream_is_asked_for_as_one(
     )
     answer = await stream.completion()
 
-    assert type(stream) is ChatStream
+    assert isinstance(stream, ChatStream)
     assert answer.text == "Grüß Gott \U0001f304"
     assert answer.usage is not None
     made = request(api, "POST", f"{BASE}/chat/completions")
@@ -131,7 +131,7 @@ async def test_fim_takes_the_beta_path(
     texts = [text async for text in stream.text()]
 
     assert answer.text == "total = x * y"
-    assert type(stream) is CompletionStream
+    assert isinstance(stream, CompletionStream)
     assert texts == ["total =", " x * y"]
     assert stream.partial.text == "total = x * y"
     assert stream.usage is not None

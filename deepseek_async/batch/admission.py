@@ -114,6 +114,11 @@ class Limit:
         """Whether the server answers nothing at all, so that one request probes it."""
         return self._streak >= max(_OUTAGE_STREAK, self.capacity // 2)
 
+    @property
+    def changes(self) -> list[LimitChange]:
+        """The history; of a limit that never changed, what it is."""
+        return list(self.history) or [LimitChange(0.0, self.capacity, "start")]
+
     def set(self, count: int, now: float = 0.0) -> None:
         """Change the limit while batches run.
 

@@ -116,5 +116,5 @@ class Figures:
             failures=dict(tally.failures),
             prefix_order=self._plan.is_active,
             stop_reason=engine.stop_reason if engine else None,
-            limits=list(self._limit.history),
+            limits=self._limit.changes,
         )

@@ -85,19 +85,21 @@ class PrefixPlan:
         self._sharing: dict[int, dict[int, None]] = {}
         self._groups: dict[int, _Group] = {}
         self._known: OrderedDict[int, None] = OrderedDict()
+        self._sees_prefixes = False
         self._judged = 0
         self._served = 0
 
     @property
     def wants_rows(self) -> bool:
         """Whether to read on before anything is sent."""
-        if not self._ready:
-            return self.size < self._look_ahead
-        return bool(self._window) and self.size < self._look_ahead
+        if self._ready and not (self._sees_prefixes and self.is_active):
+            return False
+        return self.size < self._look_ahead
 
     def add(self, item: Item) -> None:
         """Take a request in."""
         self.size += 1
+        self._sees_prefixes = bool(item.prefixes)
         if not self.is_active or not item.prefixes:
             self._ready.append(item)
             return
@@ -129,7 +131,7 @@ class PrefixPlan:
             is_full = self.size >= self._look_ahead
             if not is_full and not (is_short_of_rows and not self._ready):
                 return
-            if is_full and self._ready and len(self._window) < self._look_ahead // 2:
+            if is_full and self._ready and len(self._window) < self._look_ahead // 4:
                 return
             self._sort_one(now)
 

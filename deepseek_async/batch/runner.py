@@ -174,6 +174,7 @@ class Batch:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
             if self._display is not None:
+                self._display(self.progress)
                 self._display.close()
 
     async def _run(self, engine: Engine, fresh: Fresh) -> None:

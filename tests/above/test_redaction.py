@@ -27,8 +27,8 @@ from deepseek_async import (
     ToolCallFinished,
     Vault,
 )
-from deepseek_async.patterns import PATTERNS
-from deepseek_async.redaction import Restorer
+from deepseek_async.redaction import PATTERNS
+from deepseek_async.redaction.redaction import Restorer
 from deepseek_async.testing import Answer, Call, Cut, DeepSeekEmulator, Pace
 
 FLASH = "deepseek-flash"

@@ -34,10 +34,10 @@ from deepseek_async import (
     Timeouts,
     UsageReported,
 )
-from deepseek_async.caching import encode_answer, pack, unpack
+from deepseek_async.caching.sharing import key_of
+from deepseek_async.caching.store import encode_answer, pack, unpack
 from deepseek_async.codec import CHAT
 from deepseek_async.request import WireRequest, chat_request
-from deepseek_async.sharing import key_of
 from deepseek_async.testing import (
     Answer,
     Call,

@@ -36,7 +36,7 @@ from deepseek_async import (
     UsageReported,
 )
 from deepseek_async.codec import CHAT
-from deepseek_async.resume import Parts, continuation
+from deepseek_async.resume.policy import Parts, continuation
 from deepseek_async.testing import (
     Answer,
     Cut,

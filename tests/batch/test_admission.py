@@ -25,7 +25,7 @@ from deepseek_async.batch import Limit
 def test_a_constant_limit_is_used(
     limit: int, latency: float, seconds: float, share: float, *, is_stating: bool
 ) -> None:
-    """Nearly all of what the account admits is used, whether or not it says how much."""
+    """Nearly all of what is admitted is used, whether or not the limit is stated."""
     for sigma in (0.0, 0.6):
         account = Account(
             [Limit.adaptive()],

@@ -13,9 +13,9 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
-from .errors import ConfigurationError
-from .types.chat import ChatCompletion, ChatCompletionChunk, ChatCompletionMessage
-from .types.usage import CompletionTokensDetails, PromptTokensDetails, Usage
+from ..errors import ConfigurationError
+from ..types.chat import ChatCompletion, ChatCompletionChunk, ChatCompletionMessage
+from ..types.usage import CompletionTokensDetails, PromptTokensDetails, Usage
 
 _encoder: Final = msgspec.json.Encoder()
 

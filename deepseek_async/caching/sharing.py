@@ -12,17 +12,17 @@ from typing import Any, Final, Generic, Literal, TypeAlias, TypeVar, get_args
 
 import msgspec
 
-from .caching import ResponseCache, encode_answer, pack, unpack
-from .codec import CHAT, Codec
-from .errors import DeepSeekError, InvalidRequestError
-from .metering import Charge, UsageMeter
+from ..codec import CHAT, Codec
+from ..errors import DeepSeekError, InvalidRequestError
+from ..metering import Charge, UsageMeter
+from ..request import WireRequest
+from ..streaming import ChatStream
+from ..timeouts import deadline_error
+from ..types.chat import ChatCompletion
+from ..types.fim import Completion
+from ..types.meta import ResponseMeta
 from .replay import Tape, TapeStream
-from .request import WireRequest
-from .streaming import ChatStream
-from .timeouts import deadline_error
-from .types.chat import ChatCompletion
-from .types.fim import Completion
-from .types.meta import ResponseMeta
+from .store import ResponseCache, encode_answer, pack, unpack
 
 A = TypeVar("A", bound=ChatCompletion | Completion)
 T = TypeVar("T")

@@ -16,11 +16,11 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from .errors import ConfigurationError, InvalidRequestError
-from .request import WireRequest
-from .salvage import is_array, is_object
-from .types.chat import ChatCompletion, ChatCompletionMessage
-from .types.fim import Completion
+from ..errors import ConfigurationError, InvalidRequestError
+from ..request import WireRequest
+from ..salvage import is_array, is_object
+from ..types.chat import ChatCompletion, ChatCompletionMessage
+from ..types.fim import Completion
 
 Messages: TypeAlias = list[dict[str, Any]]
 

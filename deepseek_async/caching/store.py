@@ -22,9 +22,9 @@ from typing import Any, Final, TypeVar
 import msgspec
 from msgspec import Struct
 
-from .errors import ConfigurationError, DeepSeekWarning
-from .salvage import is_array
-from .types.meta import Extensible
+from ..errors import ConfigurationError, DeepSeekWarning
+from ..salvage import is_array
+from ..types.meta import Extensible
 
 T = TypeVar("T")
 

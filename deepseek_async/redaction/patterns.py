@@ -6,9 +6,9 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from .errors import ConfigurationError
+from ..errors import ConfigurationError
+from ..salvage import is_array, is_object
 from .redaction import KIND, Messages, Redactor, Vault
-from .salvage import is_array, is_object
 
 _KEYS: Final = (
     r"-----BEGIN [A-Z ]{0,20}PRIVATE KEY-----[\s\S]{1,8000}?"

@@ -12,11 +12,10 @@ import re
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Final
 
-from .derived import DerivedStream
-from .errors import ClientClosedError, DeepSeekError
-from .metering import Charge
-from .streaming import ChatStream
-from .types.chat import (
+from ..errors import ClientClosedError, DeepSeekError
+from ..metering import Charge
+from ..streaming import ChatStream, DerivedStream
+from ..types.chat import (
     ChatCompletion,
     ChatCompletionChunk,
     Choice,
@@ -27,8 +26,8 @@ from .types.chat import (
     ToolCall,
     ToolCallDelta,
 )
-from .types.events import Resumed
-from .types.meta import ResponseMeta
+from ..types.events import Resumed
+from ..types.meta import ResponseMeta
 
 _PIECES: Final = re.compile(r"(?:\s*\S+){1,4}|\s+")
 """A stored answer is replayed in pieces of a few words."""
@@ -193,12 +192,7 @@ class TapeStream(DerivedStream):
         await super()._complete()
         self._leave()
 
-    def abort(self) -> None:
-        """Leave the stream unless it is complete.
-
-        A task that waits for it gets `StreamClosedError`.
-        """
-        super().abort()
+    def _release(self, reason: DeepSeekError) -> None:  # noqa: ARG002 - looked up
         self._leave()
         self._tape.wake()
 

@@ -9,17 +9,16 @@ from typing import Final, Literal
 
 from msgspec import structs
 
-from .accumulate import ChatAccumulator
-from .call import Call
-from .derived import DerivedStream
-from .errors import APIConnectionError, APIError, APIStatusError
-from .metering import Charge
-from .resume import Parts, Resume, continuation, is_blank, is_whole, message_of
-from .session import SessionManager
-from .streaming import ChatStream
-from .types.chat import ChatCompletion, ChatCompletionChunk
-from .types.events import Resumed
-from .types.meta import Attempt, ResponseMeta
+from ..accumulate import ChatAccumulator
+from ..call import Call
+from ..errors import APIConnectionError, APIError, APIStatusError, DeepSeekError
+from ..metering import Charge
+from ..session import SessionManager
+from ..streaming import ChatStream, DerivedStream, LiveChatStream
+from ..types.chat import ChatCompletion, ChatCompletionChunk
+from ..types.events import Resumed
+from ..types.meta import Attempt, ResponseMeta
+from .policy import Parts, Resume, continuation, is_blank, is_whole, message_of
 
 _REFUSALS: Final = frozenset({400, 404, 422})
 """Statuses that mean the server will not continue this answer."""
@@ -173,7 +172,7 @@ class ResumingStream(DerivedStream):
         self._call = call
         if self._failure is not None:  # closed by another task meanwhile
             call.abandon(self._failure)
-        return ChatStream(call, await call.open())
+        return LiveChatStream(call, await call.open())
 
     def _go_on(self, part: ChatStream, *, anew: bool) -> None:
         self._parts.next(anew=anew)
@@ -230,14 +229,9 @@ class ResumingStream(DerivedStream):
             elapsed=self._loop.time() - self._started_at,
         )
 
-    def abort(self) -> None:
-        """Leave the stream unless it is complete.
-
-        A task that waits for it gets `StreamClosedError`.
-        """
-        super().abort()
-        if self._failure is not None:
-            self._call.abandon(self._failure)
+    def _release(self, reason: DeepSeekError) -> None:
+        super()._release(reason)
+        self._call.abandon(reason)
         self._wake.set()
 
 

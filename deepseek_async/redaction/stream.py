@@ -5,18 +5,17 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 
-from .derived import DerivedStream
-from .errors import DeepSeekError
-from .redaction import Redaction, Restorer, Vault, wants_json
-from .request import WireRequest
-from .streaming import ChatStream
-from .types.chat import (
+from ..errors import DeepSeekError
+from ..request import WireRequest
+from ..streaming import ChatStream, DerivedStream
+from ..types.chat import (
     ChatCompletionChunk,
     ChunkChoice,
     Delta,
     FunctionCallDelta,
     ToolCallDelta,
 )
+from .redaction import Redaction, Restorer, Vault, wants_json
 
 
 class _Texts:

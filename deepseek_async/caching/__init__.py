@@ -1,0 +1,21 @@
+"""Identical requests answered once.
+
+sharing                 from the cache, or by one call for all who ask meanwhile
+replay                  a stream played from memory
+store                   where answers are kept
+"""
+
+from __future__ import annotations
+
+from .sharing import CacheControl, SharedAnswers, check_control
+from .store import FileCache, Kept, MemoryCache, ResponseCache
+
+__all__ = [
+    "CacheControl",
+    "FileCache",
+    "Kept",
+    "MemoryCache",
+    "ResponseCache",
+    "SharedAnswers",
+    "check_control",
+]
