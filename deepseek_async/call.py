@@ -217,6 +217,7 @@ async def fetch(
     codec: Codec[A],
     *,
     is_complete: Callable[[A], bool] | None = None,
+    on_answer: Callable[[A], None] | None = None,
 ) -> A:
     """Send a request and decode the whole answer.
 
@@ -225,6 +226,7 @@ async def fetch(
         request: What to send.
         codec: Decodes the body.
         is_complete: Whether an answer has what an answer must have.
+        on_answer: Shown the answer before it is returned.
 
     Returns:
         The answer, with its `meta` attached.
@@ -245,6 +247,8 @@ async def fetch(
         else:
             if not isinstance(answer, APIError):
                 answer.set_meta(call.succeeded(response))
+                if on_answer is not None:
+                    on_answer(answer)
                 return answer
             failure = answer
         await call.recover(failure)

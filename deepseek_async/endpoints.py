@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from typing import Any, Literal, TypeVar, Unpack, overload
 from urllib.parse import quote
 
@@ -98,6 +98,8 @@ class ChatCompletions:
         del params  # no frame of a traceback may show the prompt
         request = _accept(made)
         if not request.stream:
+            if self._redaction is None and self._shared is None:
+                return await _fetch(self._manager, self._meter, request, CHAT)
             return await self._answer(request, control)
         if self._redaction is None:
             return await self._stream(request, control, resume)
@@ -261,14 +263,17 @@ class FIMCompletions:
         )
 
 
-async def _fetch(
+def _fetch(
     manager: SessionManager, meter: UsageMeter, request: WireRequest, codec: Codec[A]
-) -> A:
+) -> Coroutine[Any, Any, A]:
+    """Fetch an answer and enter it in the meter. No coroutine of its own: it is hot."""
     charge = meter.open(request.model, request.tag)
-    answer = await fetch(manager, request, codec, is_complete=_has_choices)
-    charge.settle(answer.usage)
-    answer.set_bill(charge.bill)
-    return answer
+
+    def settle(answer: A) -> None:
+        charge.settle(answer.usage)
+        answer.set_bill(charge.bill)
+
+    return fetch(manager, request, codec, is_complete=_has_choices, on_answer=settle)
 
 
 def _has_choices(answer: ChatCompletion | Completion) -> bool:

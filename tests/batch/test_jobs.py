@@ -1,0 +1,106 @@
+"""`deepseek-async batch run|plan|status|export|merge|verify`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeAlias
+
+import msgspec
+import pytest
+
+from deepseek_async.batch.journal import segments
+from deepseek_async.cli import main
+
+CLI: TypeAlias = Callable[..., int]
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Path:
+    path = tmp_path / "in.jsonl"
+    lines = [msgspec.json.encode({"id": f"r{n}", "text": str(n)}) for n in range(12)]
+    path.write_bytes(b"\n".join(lines))
+    return path
+
+
+@pytest.fixture
+def run(rows: Path) -> CLI:
+    def run(*more: object, source: Path = rows) -> int:
+        shape = ("-p", "Say {text}", "--key", "id", "--max-tokens", "3", "--emulate")
+        arguments = ("batch", "run", source, *shape, "--limit", "6", *more)
+        return main([str(argument) for argument in arguments])
+
+    return run
+
+
+def batch(*arguments: object) -> int:
+    return main(["batch", *(str(argument) for argument in arguments)])
+
+
+def test_a_job_runs_resumes_and_is_exported(
+    run: CLI, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A second run sends nothing, and the export has every key in input order."""
+    journal, out = tmp_path / "job", tmp_path / "out.jsonl"
+
+    assert run("--journal", journal) == 0
+    assert run("--journal", journal, "--json", "-o", out) == 0
+
+    report = msgspec.json.decode(capsys.readouterr().out)
+    assert (report["skipped"], report["attempts"]) == (12, 0)
+    lines = [msgspec.json.decode(line) for line in out.read_bytes().splitlines()]
+    assert [line["custom_id"] for line in lines] == [f"r{n}" for n in range(12)]
+    assert batch("export", journal, tmp_path / "out.csv") == 0
+    assert batch("status", journal) == 0
+    assert "answered  12" in capsys.readouterr().out
+
+
+def test_failed_rows_and_ceilings_have_their_exit_codes(
+    run: CLI, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """1 for failed rows, 5 for a ceiling, 2 for what cannot be read or used."""
+    bad = tmp_path / "bad.jsonl"
+    bad.write_text('{"id":"a","text":"x"}\n{"id":"b"}\n')
+
+    assert run("--journal", tmp_path / "a", source=bad) == 1
+    assert run("--journal", tmp_path / "b", "--max-cost", "0.000001") == 5
+    assert run("--journal", tmp_path / "c", source=tmp_path / "none.jsonl") == 2
+    assert run("--journal", bad / "d") == 2
+    assert run("--journal", tmp_path / "e", "--shard", "3/2") == 2
+    assert run("--journal", tmp_path / "f", "--max-cost", "much") == 2
+    errors = capsys.readouterr().err
+    assert "max_cost" in errors
+    assert "Traceback" not in errors
+
+
+def test_a_plan_sends_nothing(
+    rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It needs no key, and bad rows make its exit code 1."""
+    assert batch("plan", rows, "-p", "Say {text}") == 0
+    assert "requests       12" in capsys.readouterr().out
+    bad = tmp_path / "bad.jsonl"
+    bad.write_text("{oops}\n")
+    assert batch("plan", bad, "-p", "Say {text}") == 1
+    assert "bad.jsonl line 1 column" in capsys.readouterr().out
+
+
+def test_shards_merge_and_damage_is_repaired(
+    run: CLI, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two shards make the whole; a flipped byte is found, told, and left out."""
+    parts = [tmp_path / "0", tmp_path / "1"]
+    for number, part in enumerate(parts):
+        assert run("--journal", part, "--shard", f"{number}/2") == 0
+    whole = tmp_path / "whole"
+    assert batch("merge", whole, *parts) == 0
+    assert "answered  12" in capsys.readouterr().out
+
+    (segment,) = segments(whole)
+    data = bytearray(segment.read_bytes())
+    data[20] ^= 1
+    segment.write_bytes(data)
+    assert batch("verify", whole) == 1
+    assert "offset 0 line 1" in capsys.readouterr().out
+    assert batch("verify", whole, "--repair") == 0
+    assert run("--journal", whole) == 0
