@@ -134,7 +134,7 @@ class Call:
         wait = self._wait_after(failure)
         self.failed(failure, wait or 0.0, status=status)
         if wait is None:
-            raise failure
+            raise failure.with_traceback(None)  # its frames hold the transport
         if wait:
             self._wake = asyncio.Event()
             await self._manager.sleep(wait, self._wake)
@@ -168,6 +168,7 @@ class Call:
         failure.message = scrub(failure.message)
         failure.args = (failure.message,)
         failure.cause = failure.cause and scrub(failure.cause)
+        failure.request_id = failure.request_id and scrub(failure.request_id)
         if isinstance(failure, APIStatusError | ResponseDecodeError):
             failure.body = scrub(failure.body)
         if isinstance(failure, APIStatusError):

@@ -315,7 +315,7 @@ class Models:
         if type(model) is not str or not model.strip("."):
             message = "model must be the id of a model"
             raise InvalidRequestError(message, param="model")
-        path = f"/models/{quote(model, safe='')}"
+        path = f"/models/{quote(model, safe='', errors='replace')}"
         request = _accept(get_request(path, options))
         return await fetch(self._manager, request, MODEL)
 

@@ -8,7 +8,9 @@ in the totals. The same holds for attempts that failed after the server had begu
 from __future__ import annotations
 
 import math
+import os
 import threading
+import weakref
 from collections.abc import Callable, Hashable, Mapping
 from decimal import Decimal, InvalidOperation
 from time import time
@@ -153,6 +155,19 @@ class Charge:
         return made
 
 
+_meters: weakref.WeakSet[UsageMeter] = weakref.WeakSet()
+
+
+def _renew_locks() -> None:
+    """In a forked child, a lock may be held by a thread that is not there."""
+    for meter in list(_meters):
+        meter.renew_lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_locks)
+
+
 class UsageMeter:
     """Counts tokens and money, by model and by the `tag=` of each call.
 
@@ -175,7 +190,16 @@ class UsageMeter:
         ConfigurationError: The limit is not an amount of money.
     """
 
-    __slots__ = ("_limit", "_lock", "_spent", "_tags", "_tallies", "max_tags", "prices")
+    __slots__ = (
+        "__weakref__",
+        "_limit",
+        "_lock",
+        "_spent",
+        "_tags",
+        "_tallies",
+        "max_tags",
+        "prices",
+    )
 
     def __init__(
         self,
@@ -187,9 +211,14 @@ class UsageMeter:
         self.prices = None if prices is None else dict(prices)
         self.max_tags = max_tags
         self._lock = threading.Lock()
+        _meters.add(self)
         self._limit: Decimal | None = None
         self._clear()
         self.spend_limit = spend_limit
+
+    def renew_lock(self) -> None:
+        """Forget a lock that was inherited from another process."""
+        self._lock = threading.Lock()
 
     def _clear(self) -> None:
         self._tallies: dict[tuple[str, str | None], _Tally] = {}

@@ -16,8 +16,7 @@ from aiohttp.http_writer import StreamWriter
 from aiohttp.payload import BytesPayload
 
 from .errors import DeepSeekError
-from .timeouts import Timeouts, deadline_error, head_error
-from .watch import NEVER
+from .timeouts import NEVER, Timeouts, deadline_error, head_error
 
 if TYPE_CHECKING:
     from aiohttp.client_proto import ResponseHandler

@@ -372,7 +372,7 @@ def _plain(value: Any) -> Any:  # noqa: ANN401 - whatever the caller passed
     else:
         return value
     calls: object = value.get("tool_calls")
-    if _is_iterable(calls):
+    if is_array(calls) or isinstance(calls, tuple):
         value["tool_calls"] = [
             tool_call_to_dict(call) if isinstance(call, ToolCall) else call
             for call in calls
@@ -393,8 +393,8 @@ def _check(wire: dict[str, Any], shape: type[Struct]) -> None:
         msgspec.convert(wire, shape, from_attributes=True)
     except msgspec.ValidationError as error:
         text = str(error)
-    except (RecursionError, TypeError):
-        text = "a value of an unknown type"
+    except (RecursionError, TypeError, ValueError):
+        text = "a value of an unknown type, or a lone surrogate"
     else:
         return
     what, _, where = text.partition(" - at `$.")

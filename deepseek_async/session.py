@@ -21,7 +21,6 @@ import anyio
 from yarl import URL
 
 from .errors import (
-    APIConnectionError,
     ClientClosedError,
     ConfigurationError,
     DeepSeekError,
@@ -189,8 +188,8 @@ class SessionManager:
         self._key = api_key
         self._limits: dict[float | None, aiohttp.ClientTimeout] = {}
         self._urls: dict[tuple[str, bool], URL] = {}
+        # Changed by single, atomic operations only: a lock could be held at a fork.
         self._sessions: dict[asyncio.AbstractEventLoop, LoopSession] = {}
-        self._lock = threading.Lock()
         self._sign = self._headers
 
     def __repr__(self) -> str:
@@ -225,9 +224,8 @@ class SessionManager:
 
     async def _make_session(self) -> LoopSession:
         made = LoopSession(self)
-        with self._lock:
-            self._forget_dead_loops()
-            self._sessions[made.loop] = made
+        self._forget_dead_loops()
+        self._sessions[made.loop] = made
         made.keeper = _close_with_loop(made)
         await anext(made.keeper)
         return made
@@ -240,7 +238,7 @@ class SessionManager:
                 session.http.detach()
             else:
                 continue
-            del self._sessions[loop]
+            self._sessions.pop(loop, None)
 
     async def open(
         self,
@@ -280,9 +278,9 @@ class SessionManager:
                 session.watch,
                 session.end,
             )
-        except APIConnectionError as error:
+        except DeepSeekError as error:
             if not session.closing:
-                failure = error
+                failure = error.with_traceback(None)  # its frame holds the transport
         else:
             session.live.add(opened)
             if not session.closing:
@@ -360,11 +358,9 @@ class SessionManager:
         waiting for them. Closing twice does nothing.
         """
         self._closed.set()
-        with self._lock:
-            sessions = dict(self._sessions)
-            self._sessions.clear()
         running = asyncio.get_running_loop()
-        for loop, session in sessions.items():
+        while self._sessions:
+            loop, session = self._sessions.popitem()
             if session.pid != os.getpid():
                 _inherited.append(session)
             elif loop is running and session.keeper is not None:

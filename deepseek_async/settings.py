@@ -17,6 +17,9 @@ DEFAULT_BASE_URL: Final = "https://api.deepseek.com"
 USER_AGENT: Final = f"deepseek-async/{__version__}"
 
 _KEY: Final = re.compile(r"[\x21-\x7e]+")
+_TELLING: Final = 5
+"""How many first characters of a key tell nothing yet: `sk-` and little more."""
+
 _HEADER_NAME: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _HEADER_VALUE: Final = re.compile(r"[\x20-\x7e]*")
 _OWN_HEADERS: Final = frozenset(
@@ -66,8 +69,17 @@ class APIKey:
         return f"Bearer {self.__value}"
 
     def scrub(self, text: str) -> str:
-        """Take the key out of a text that is to be kept or shown."""
-        return text.replace(self.__value, "***")
+        """Take the key out of a text that is to be kept or shown.
+
+        The text may have been cut in the midst of the key: a beginning of it at the
+        end goes too.
+        """
+        key = self.__value
+        text = text.replace(key, "***")
+        for size in range(min(len(key), len(text)), _TELLING, -1):
+            if text.endswith(key[:size]):
+                return text[:-size] + "***"
+        return text
 
     def __repr__(self) -> str:
         return "APIKey(...)"

@@ -72,6 +72,9 @@ class Timeouts(Struct, kw_only=True, frozen=True):
         Returns:
             What a single `timeout=` number means elsewhere: a limit on each wait.
         """
+        if seconds is not None and not 0 < seconds < math.inf:
+            message = "timeout must be a positive number of seconds"
+            raise ConfigurationError(message)
         connect = 10.0 if seconds is None else min(seconds, 10.0)
         return cls(
             connect=connect,

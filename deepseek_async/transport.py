@@ -28,8 +28,8 @@ from .errors import (
 )
 from .opening import Opening, current_opening
 from .request import WireRequest
-from .timeouts import BodyClock, connect_error
-from .watch import NEVER, Watch
+from .timeouts import NEVER, BodyClock, connect_error
+from .watch import Watch
 
 if TYPE_CHECKING:
     from yarl import URL
@@ -39,6 +39,10 @@ _LARGE_BODY: Final = 1024 * 1024
 
 MAX_ERROR_BODY: Final = 64 * 1024
 """How much of an error response is read, in bytes."""
+
+
+_ERROR_BODY_SECONDS: Final = 5.0
+"""How long to wait for the text of an error whose status is known already."""
 
 
 class Exchange:
@@ -342,10 +346,11 @@ class LiveResponse:
         parts: list[bytes] = []
         size = 0
         try:
-            while size < MAX_ERROR_BODY and (data := await self.read_some()):
-                parts.append(data)
-                size += len(data)
-        except APIConnectionError:
+            async with asyncio.timeout(_ERROR_BODY_SECONDS):
+                while size < MAX_ERROR_BODY and (data := await self.read_some()):
+                    parts.append(data)
+                    size += len(data)
+        except (APIConnectionError, TimeoutError):
             parts.append(self.salvage())
         self.close()
         return b"".join(parts)

@@ -8,9 +8,9 @@ the next one could have run out. In between, nothing is scheduled or cancelled.
 from __future__ import annotations
 
 import asyncio
-from typing import Final, Protocol
+from typing import Protocol
 
-NEVER: Final = float("inf")
+from .timeouts import NEVER
 
 
 class Watched(Protocol):

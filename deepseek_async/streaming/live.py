@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, TypeVar
 
-from ..call import Call, incomplete
+from ..call import Call
 from ..chunks import PayloadReader
-from ..codec import CHAT_CHUNK, FIM_CHUNK, Codec
+from ..codec import CHAT_CHUNK, FIM_CHUNK, Codec, find_error, stream_error
 from ..errors import (
     APIError,
     ConnectionLostError,
@@ -16,6 +16,7 @@ from ..errors import (
     StreamInterruptedError,
 )
 from ..metering import Charge
+from ..sse import MAX_EVENT_SIZE
 from ..transport import LiveResponse, unexpected_content
 from ..types.chat import ChatCompletion, ChatCompletionChunk
 from ..types.events import Heartbeat
@@ -29,13 +30,15 @@ A = TypeVar("A", bound=ChatCompletion | Completion)
 DRAIN_SECONDS: Final = 0.25
 """How long to wait after `[DONE]` for the end of the body, to reuse the connection."""
 
-MAX_EVENT_SIZE: Final = 16 * 1024 * 1024
-"""The largest server-sent event accepted, in bytes."""
-
 _MAX_HELD: Final = 65_536
 """How much of a body to look at that does not call itself an event stream."""
 
 _SSE_STARTS: Final = (b"data", b"event", b"id", b"retry", b":", b"\xef\xbb\xbf")
+
+
+def _is_foreign(start: bytes) -> bool:
+    """Whether a body begins like JSON or HTML."""
+    return start.startswith((b"{", b"<"))
 
 
 class LiveStream(Stream[C, A]):
@@ -60,9 +63,8 @@ class LiveStream(Stream[C, A]):
 
     def _start(self) -> None:
         self._reader = PayloadReader(self._codec, max_event_size=MAX_EVENT_SIZE)
-        kind = self._response.headers.get("content-type", "")
-        # The beginning of a body of doubtful kind, `None` for an event stream.
-        self._held = None if "text/event-stream" in kind else b""
+        #: The beginning of a body until its kind is certain, then `None`.
+        self._held: bytes | None = b""
 
     def __repr__(self) -> str:
         payloads = self._response.clock.payloads
@@ -128,6 +130,8 @@ class LiveStream(Stream[C, A]):
         if chunks:
             response.clock.paid(len(chunks))
         else:
+            if data.isspace():
+                reader.keep_alives += 1
             response.clock.keep_alives = reader.comments
         return chunks
 
@@ -140,20 +144,23 @@ class LiveStream(Stream[C, A]):
         return StreamInterruptedError(message)
 
     def _check_kind(self, body: bytes, *, ended: bool) -> bytes:
-        """Hold a body that is not labelled as an event stream until it shows its kind.
+        """Hold the beginning of a body until it shows its kind.
 
         Returns:
             What to decode: all that was held, once it looks like an event stream.
         """
         start = body.lstrip()
-        if start.startswith(_SSE_STARTS):
+        kind = self._response.headers.get("content-type", "")
+        is_labelled = "text/event-stream" in kind
+        if start.startswith(_SSE_STARTS) or (is_labelled and not _is_foreign(start)):
             self._held = None
             return body
         if not ended and len(start) < _MAX_HELD:
-            self._held = start
+            self._held = body
             return b""
-        if start.startswith(b"{"):
-            self._reader.failure = incomplete(self._response, start)
+        found = find_error(start)
+        if found is not None:
+            self._reader.failure = stream_error(found, start)
         elif start:
             self._reader.failure = unexpected_content(self._response, start)
         return b""

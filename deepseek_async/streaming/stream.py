@@ -19,7 +19,7 @@ from collections.abc import (
     Mapping,
 )
 from types import TracebackType
-from typing import Final, Generic, Protocol, Self, TypeVar
+from typing import Any, Final, Generic, Protocol, Self, TypeVar
 
 from ..accumulate import ChatAccumulator, FIMAccumulator
 from ..errors import (
@@ -51,6 +51,20 @@ class _Done:
 
 
 _DONE: Final = _Done()
+
+
+class _Leaving:
+    """Whoever reads a stream leaves it in the end; not so a second reader, refused."""
+
+    def __init__(self, stream: Stream[Any, Any]) -> None:
+        self._stream = stream
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not StreamInUseError:
+            self._stream.abort()
 
 
 class _Accumulator(Protocol[C_contra, A_co]):
@@ -178,12 +192,10 @@ class Stream(ABC, Generic[C, A]):
 
     async def _chunks(self) -> AsyncGenerator[C, None]:
         pending = self._pending
-        try:
+        with _Leaving(self):
             while pending or await self._fill():
                 while pending:
                     yield pending.popleft()
-        finally:
-            self.abort()
 
     async def __anext__(self) -> C:
         """The next chunk; unlike leaving `async for`, this leaves the stream open."""
@@ -360,14 +372,12 @@ class ChatStream(Stream[ChatCompletionChunk, ChatCompletion]):
             APIError: The stream broke; the error's `partial` holds what had arrived.
         """
         pending = self._pending
-        try:
+        with _Leaving(self):
             while pending or await self._fill():
                 while pending:
                     for choice in pending.popleft().choices:
                         if choice.delta.content:
                             yield choice.delta.content
-        finally:
-            self.abort()
 
     async def events(self) -> AsyncGenerator[ChatEvent, None]:
         """Everything that happens, as typed events.
@@ -384,7 +394,7 @@ class ChatStream(Stream[ChatCompletionChunk, ChatCompletion]):
         maker = ChatEventMaker()
         pending = self._pending
         told = beats = 0
-        try:
+        with _Leaving(self):
             while pending or await self._fill(heartbeats=True):
                 if not pending and self.keep_alives != beats:
                     beats = self.keep_alives
@@ -400,8 +410,6 @@ class ChatStream(Stream[ChatCompletionChunk, ChatCompletion]):
                 yield resumed
             for event in maker.end():
                 yield event
-        finally:
-            self.abort()
 
 
 class CompletionStream(Stream[CompletionChunk, Completion]):
@@ -420,14 +428,12 @@ class CompletionStream(Stream[CompletionChunk, Completion]):
             APIError: The stream broke; the error's `partial` holds what had arrived.
         """
         pending = self._pending
-        try:
+        with _Leaving(self):
             while pending or await self._fill():
                 while pending:
                     for choice in pending.popleft().choices:
                         if choice.text:
                             yield choice.text
-        finally:
-            self.abort()
 
 
 def _maker_after(resumed: Resumed, maker: ChatEventMaker) -> ChatEventMaker:

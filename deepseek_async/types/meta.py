@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Final, Self
 
 import msgspec.json
 from msgspec import Struct, to_builtins
+from multidict import CIMultiDict
 
 from ..pricing import Bill, TokenCounts
 
@@ -57,7 +58,7 @@ class ResponseMeta(Struct, kw_only=True, frozen=True):
         return _meta, (
             self.request_id,
             self.status,
-            dict(self.headers),
+            list(self.headers.items()),
             self.attempts,
             self.elapsed,
             self.tag,
@@ -67,7 +68,7 @@ class ResponseMeta(Struct, kw_only=True, frozen=True):
 def _meta(
     request_id: str | None,
     status: int,
-    headers: dict[str, str],
+    headers: list[tuple[str, str]],
     attempts: tuple[Attempt, ...],
     elapsed: float,
     tag: str | None,
@@ -75,7 +76,7 @@ def _meta(
     return ResponseMeta(
         request_id=request_id,
         status=status,
-        headers=headers,
+        headers=CIMultiDict(headers),
         attempts=attempts,
         elapsed=elapsed,
         tag=tag,
