@@ -192,7 +192,7 @@ class AsyncDeepSeek:
 
             async with client.batch("in.jsonl", journal="job") as results:
                 async for result in results:
-                    if result.ok:
+                    if isinstance(result, BatchOk):
                         print(result.key, result.completion.text)
 
         Args:
@@ -373,6 +373,9 @@ def _timeouts(
     timeouts: Timeouts | None, timeout: float | None, default: Timeouts | None = None
 ) -> Timeouts:
     if timeouts is not None:
+        if timeout is not None:
+            message = "give timeouts or timeout, not both"
+            raise ConfigurationError(message)
         if type(timeouts) is not Timeouts:
             message = "timeouts must be a Timeouts; a number goes in timeout="
             raise ConfigurationError(message)
@@ -391,14 +394,17 @@ def _retry(
     default: RetryPolicy | None = None,
 ) -> RetryPolicy:
     if retry is not None:
+        if max_retries is not None:
+            message = "give retry or max_retries, not both"
+            raise ConfigurationError(message)
         if type(retry) is not RetryPolicy:
             message = "retry must be a RetryPolicy; a number goes in max_retries="
             raise ConfigurationError(message)
         return retry
     if max_retries is None:
         return default or RetryPolicy()
-    if type(max_retries) is not int:
-        message = "max_retries must be a whole number"
+    if type(max_retries) is not int or max_retries < 0:
+        message = "max_retries must be a whole number of at least 0"
         raise ConfigurationError(message)
     return RetryPolicy(attempts=max_retries + 1)
 

@@ -191,18 +191,30 @@ def _plain_text(excerpt: str, headers: Mapping[str, str]) -> str:
 
 def _unexplained(status: int, headers: Mapping[str, str]) -> str:
     if 300 <= status < 400:  # noqa: PLR2004
-        target = urlsplit(headers.get("location", ""))
-        where = f"{target.scheme}://{target.hostname}" if target.hostname else "a path"
+        where = _origin(headers.get("location", ""))
         return f"a redirect to {where} was not followed: is the base URL right?"
     return "the server gave no message"
+
+
+def _origin(location: str) -> str:
+    try:
+        target = urlsplit(location)
+    except ValueError:
+        return "no valid URL"
+    return f"{target.scheme}://{target.hostname}" if target.hostname else "a path"
 
 
 def _text(value: object) -> str:
     return value if isinstance(value, str) else ""
 
 
+def _word(value: object) -> str:
+    # Of an array or object, however deep, no text is made: it may not even have one.
+    return str(value) if isinstance(value, str | int | float) else ""
+
+
 def _name(value: object) -> str | None:
-    return None if value is None or value == "" else str(value)[:200]
+    return _word(value)[:200] or None
 
 
 _STATUS_BY_TYPE: Final = {
@@ -219,10 +231,10 @@ _STATUS_BY_TYPE: Final = {
 def _status_of(found: Mapping[str, Any]) -> int:
     """The status that an error object would have had as a response."""
     for key in ("status", "code"):
-        value = str(found.get(key, ""))
+        value = _word(found.get(key))
         if value.isdecimal() and 400 <= int(value[:4]) <= 599:  # noqa: PLR2004
             return int(value[:4])
-    return _STATUS_BY_TYPE.get(str(found.get("type")), 500)
+    return _STATUS_BY_TYPE.get(_word(found.get("type")), 500)
 
 
 _CONCURRENCY: Final = re.compile(r"current concurrency is (\d{1,9})", re.IGNORECASE)

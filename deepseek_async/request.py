@@ -7,10 +7,12 @@ from a frame that no longer holds the prompt, so that no traceback shows it.
 from __future__ import annotations
 
 import difflib
+import inspect
 import math
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
+from enum import Enum
 from typing import Any, Final, TypeGuard, TypeVar
 
 import msgspec
@@ -25,6 +27,10 @@ from .types.chat import ChatCompletionMessage, ToolCall, tool_call_to_dict
 from .types.request import RequestStruct
 
 T = TypeVar("T")
+
+_MAX_DEPTH: Final = 20
+
+_PACKAGE: Final = __name__.partition(".")[0]
 
 _encoder: Final = msgspec.json.Encoder()
 _ENCODE_ERRORS: Final = (
@@ -254,7 +260,11 @@ def _chat_request(params: Mapping[str, Any]) -> WireRequest:
     for name in ("tools", "functions"):
         if name in wire:
             wire[name] = [_plain(tool) for tool in _listed(wire[name], name)]
-    _check(wire, _ChatShape)
+    wire = _checked_fields(wire, _ChatShape)
+    for place, message in enumerate(wire["messages"]):
+        content: object = message.get("content") if is_object(message) else None
+        if is_array(content):
+            _refuse_binary(content, f"messages[{place}].content")
     tools = wire.get("tools", ())
     beta = _is_prefix(wire["messages"][-1]) or any(_is_strict(tool) for tool in tools)
     return _finish(
@@ -264,7 +274,7 @@ def _chat_request(params: Mapping[str, Any]) -> WireRequest:
 
 def _fim_request(params: Mapping[str, Any]) -> WireRequest:
     wire, extra = _select(params, _FIMShape)
-    _check(wire, _FIMShape)
+    wire = _checked_fields(wire, _FIMShape)
     return _finish(WireRequest("POST", "/completions", params, beta=True), wire, extra)
 
 
@@ -272,6 +282,7 @@ def _finish(
     request: WireRequest, wire: dict[str, Any], extra: Mapping[str, Any] | None
 ) -> WireRequest:
     if extra:
+        _refuse_binary(extra, "extra_body")
         wire = {**wire, **extra}
     request.model = wire.get("model")
     request.stream = wire.get("stream") is True
@@ -316,9 +327,14 @@ def _select(
 
 
 def _warn(message: str) -> None:
-    # The frames between here and the caller: _select, the builder, _checked, the
-    # public function, create.
-    warnings.warn(message, DeepSeekWarning, stacklevel=7)
+    level = 1
+    frame = inspect.currentframe()
+    while frame is not None and frame.f_globals.get("__package__", "").startswith(
+        _PACKAGE
+    ):
+        frame = frame.f_back
+        level += 1
+    warnings.warn(message, DeepSeekWarning, stacklevel=level)
 
 
 def _unknown(name: str, known: Iterable[str]) -> InvalidRequestError:
@@ -333,8 +349,8 @@ def _unknown(name: str, known: Iterable[str]) -> InvalidRequestError:
 def _listed(values: object, name: str) -> list[Any]:
     if is_array(values):
         return values
-    if _is_iterable(values) and not isinstance(values, str | bytes | Mapping):
-        return list(values)
+    if not isinstance(values, str | bytes | Mapping) and isinstance(values, Iterable):
+        return [*values]  # pyright: ignore[reportUnknownVariableType]
     message = f"{name} must be a list, not {type(values).__name__}"
     raise InvalidRequestError(message, param=name)
 
@@ -372,12 +388,57 @@ def _plain(value: Any) -> Any:  # noqa: ANN401 - whatever the caller passed
     else:
         return value
     calls: object = value.get("tool_calls")
-    if is_array(calls) or isinstance(calls, tuple):
+    if not isinstance(calls, str) and _is_iterable(calls):
         value["tool_calls"] = [
             tool_call_to_dict(call) if isinstance(call, ToolCall) else call
             for call in calls
         ]
     return value
+
+
+def _checked_fields(wire: dict[str, Any], shape: type[Struct]) -> dict[str, Any]:
+    """The fields, checked; subclasses of `str`, such as enums, as plain text."""
+    try:
+        _check(wire, shape)
+    except InvalidRequestError as error:
+        found = error
+    else:
+        return wire
+    plain: dict[str, Any] = _plain_text(wire)
+    if plain == wire and repr(plain) != repr(wire):
+        _check(plain, shape)
+        return plain
+    raise found
+
+
+def _plain_text(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+    if isinstance(value, Enum) and isinstance(value, str):
+        return str(value.value)
+    if isinstance(value, str):
+        return "".join(value)
+    if is_array(value):
+        return [_plain_text(item) for item in value]
+    if is_object(value):
+        return {_plain_text(key): _plain_text(item) for key, item in value.items()}
+    return value
+
+
+def _refuse_binary(value: object, path: str, depth: int = 0) -> None:
+    """Refuse what would be encoded as something else: bytes as text, NaN as null."""
+    if isinstance(value, bytes | bytearray | memoryview):
+        message = f"{path} holds bytes: JSON has none, encode them yourself"
+        raise InvalidRequestError(message, param=path)
+    if isinstance(value, float) and not math.isfinite(value):
+        message = f"{path} must be a finite number, not {value}"
+        raise InvalidRequestError(message, param=path)
+    if depth > _MAX_DEPTH:
+        return  # the encoder finds a circle
+    if is_array(value):
+        for place, item in enumerate(value):
+            _refuse_binary(item, f"{path}[{place}]", depth + 1)
+    elif _is_mapping(value):
+        for name, item in value.items():
+            _refuse_binary(item, f"{path}.{name}", depth + 1)
 
 
 def _check(wire: dict[str, Any], shape: type[Struct]) -> None:
@@ -421,9 +482,9 @@ def _culprit(value: object, path: str = "", depth: int = 0) -> str:
     items: Iterable[tuple[str, Any]] = ()
     if isinstance(value, Struct):
         value = msgspec.structs.asdict(value)
-    if _is_mapping(value) and depth < 20:  # noqa: PLR2004
+    if _is_mapping(value) and depth < _MAX_DEPTH:
         items = ((f"{path}.{k}" if path else str(k), v) for k, v in value.items())
-    elif is_array(value) and depth < 20:  # noqa: PLR2004
+    elif is_array(value) and depth < _MAX_DEPTH:
         items = ((f"{path}[{i}]", v) for i, v in enumerate(value))
     for name, item in items:
         try:

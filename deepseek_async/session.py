@@ -130,6 +130,15 @@ async def _close_with_loop(session: LoopSession) -> AsyncGenerator[None, None]:
         await session.close()
 
 
+def _check_route(proxy: object, ssl_context: object) -> None:
+    if proxy is not None and not str(proxy).startswith(("http://", "https://")):
+        message = "proxy must be the URL of a proxy: http://host:port"
+        raise ConfigurationError(message)
+    if ssl_context is not None and not isinstance(ssl_context, ssl.SSLContext):
+        message = "ssl_context must be an ssl.SSLContext"
+        raise ConfigurationError(message)
+
+
 class Holder(Protocol):
     """Whoever wants to be able to abort an opening."""
 
@@ -175,6 +184,7 @@ class SessionManager:
             if type(number) is not int or number < 1:
                 message = f"{name} must be a whole number of at least 1"
                 raise ConfigurationError(message)
+        _check_route(proxy, ssl_context)
         self.base_url = base_url
         self.timeouts = timeouts
         self.retry = retry
@@ -200,6 +210,15 @@ class SessionManager:
     def closed(self) -> bool:
         """Whether `aclose` was called."""
         return self._closed.is_set()
+
+    @property
+    def under_way(self) -> int:
+        """Requests of the running loop on the wire or waiting for a slot."""
+        found = self._sessions.get(asyncio.get_running_loop())
+        if found is None:
+            return 0
+        waiting = found.slots.statistics().tasks_waiting
+        return self.max_connections - found.slots.value + waiting
 
     def with_defaults(self, timeouts: Timeouts, retry: RetryPolicy) -> SessionManager:
         """A view of this manager with other defaults: the connections are the same."""

@@ -206,9 +206,8 @@ def check_headers(headers: Mapping[str, str] | None) -> dict[str, str]:
             or belongs to the transport. Values are not quoted.
     """
     checked: dict[str, str] = {}
-    given: object = headers or {}  # checked like anything a caller hands in
-    if not isinstance(given, Mapping):
-        message = f"extra_headers must be a dict, not {type(given).__name__}"
+    if headers is not None and not hasattr(headers, "items"):
+        message = f"extra_headers must be a dict, not {type(headers).__name__}"
         raise InvalidRequestError(message, param="extra_headers")
     for name, value in (headers or {}).items():
         problem = _problem_with_header(name, value)

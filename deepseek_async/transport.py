@@ -414,9 +414,9 @@ async def _read_any(content: aiohttp.StreamReader) -> bytes:
     about what is buffered, makes it once.
     """
     if _CAN_JOIN and content.exception() is None:
-        buffered = content._buffer  # noqa: SLF001 - see above
+        buffered = content._buffer  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
         if not buffered and not content.is_eof():
-            await content._wait("readany")  # noqa: SLF001 - see above
+            await content._wait("readany")  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
         if len(buffered) > 1:
             joined = b"".join(buffered)
             buffered.clear()

@@ -73,7 +73,7 @@ def posts(api: aioresponses) -> int:
         ({"timeout": math.nan}, "positive"),
         ({"retry": 5}, "max_retries="),
         ({"max_retries": "2"}, "max_retries"),
-        ({"max_retries": -1}, "attempts"),
+        ({"max_retries": -1}, "max_retries"),
         ({"max_connections": 0}, "max_connections"),
         ({"max_connections": 2.5}, "max_connections"),
         ({"max_body_size": 0}, "max_body_size"),
@@ -331,7 +331,7 @@ async def test_a_view_shares_the_life_of_its_client(
     api: aioresponses, client: AsyncDeepSeek
 ) -> None:
     """Closing a view closes the client, and a closed client says so."""
-    view = client.with_options(timeouts=Timeouts(silence=5), timeout=3)
+    view = client.with_options(timeouts=Timeouts(silence=5))
     assert view.base_url == client.base_url
 
     await view.aclose()

@@ -60,6 +60,7 @@ from deepseek_async import (
     StreamClosedError,
     StreamInUseError,
 )
+from deepseek_async.streaming import LiveChatStream
 
 SECRETS = (KEY, PROMPT)
 
@@ -399,6 +400,7 @@ async def test_objects() -> None:
             await anext(stream)
             manager = client._manager
             session = session_of(client)
+            assert isinstance(stream, LiveChatStream)
             response = stream._response
             objects: list[object] = [
                 client,

@@ -19,9 +19,7 @@ The rooms, imports pointing down::
 
 from __future__ import annotations
 
-from .admission import Limit, LimitChange
-from .budget import Budget
-from .errors import (
+from ..errors import (
     BatchError,
     BatchStoppedError,
     CancelledItemError,
@@ -30,6 +28,8 @@ from .errors import (
     JournalMismatchError,
     SourceError,
 )
+from .admission import Limit, LimitChange
+from .budget import Budget
 from .options import BatchOptions, Settings
 from .progress import Progress
 from .rates import Rates

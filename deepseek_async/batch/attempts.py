@@ -9,7 +9,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from ..errors import APIError, DeepSeekError, RateLimitError
+from ..errors import APIError, CancelledItemError, DeepSeekError, RateLimitError
 from ..request import WireRequest
 from ..retry import RetryBudget
 from ..timeouts import deadline_error
@@ -18,7 +18,6 @@ from ..types.meta import Attempt
 from .admission import Limit
 from .budget import Ledger, Reservation
 from .dedupe import Twins
-from .errors import CancelledItemError
 from .item import Item
 from .outcome import (
     Kind,

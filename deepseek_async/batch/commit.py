@@ -12,7 +12,7 @@ from typing import Final
 
 import anyio.to_thread
 
-from .errors import JournalError
+from ..errors import JournalError
 from .journal import Journal
 from .results import BatchResult
 

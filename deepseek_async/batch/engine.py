@@ -16,13 +16,12 @@ from typing import Final
 
 import msgspec
 
-from ..errors import DeepSeekError
+from ..errors import CancelledItemError, DeepSeekError
 from ..timeouts import Timeouts
 from .admission import Limit
 from .attempts import Attempts
 from .budget import Ledger
 from .dedupe import Twins
-from .errors import CancelledItemError
 from .item import Item
 from .options import Settings
 from .queueing import Fresh

@@ -19,8 +19,7 @@ from typing import IO, Any, BinaryIO, Final, Literal
 import msgspec
 from msgspec import Struct
 
-from ..errors import MissingExtraError
-from .errors import BatchError
+from ..errors import BatchError, MissingExtraError
 from .journal import OK, Index, Torn, read_manifest, scan, segments
 from .record import Failure, Record, decode_mark, decode_record, to_result
 from .results import BatchFailed, BatchResult

@@ -14,8 +14,7 @@ from typing import Any, BinaryIO, Final, TypeAlias, cast
 
 import msgspec
 
-from ..errors import InvalidRequestError, MissingExtraError
-from .errors import SourceError
+from ..errors import InvalidRequestError, MissingExtraError, SourceError
 
 FileRow: TypeAlias = tuple[str, int, Any]
 """What counts the rows, a row's number, and the row: a JSON value or an error."""

@@ -8,11 +8,10 @@ from typing import Any, TypeAlias, cast
 
 import msgspec
 
-from ..errors import DeepSeekError, InvalidRequestError
+from ..errors import DeepSeekError, InvalidRequestError, JournalMismatchError
 from ..request import WireRequest, chat_request
 from ..retry import RetryPolicy
 from .budget import Tariff
-from .errors import JournalMismatchError
 from .item import Item
 from .journal import OK, Index
 from .keys import Keys

@@ -25,7 +25,7 @@ import msgspec
 from msgspec import Struct, field
 
 from .._version import __version__
-from .errors import JournalError, JournalMismatchError
+from ..errors import JournalError, JournalMismatchError
 from .record import decode_mark, is_whole
 from .storage import (
     NO_FOLLOW,

@@ -12,8 +12,7 @@ from typing import Any, Final, TypeAlias, cast
 import anyio.to_thread
 from msgspec import Struct
 
-from ..errors import ConfigurationError, DeepSeekError, InvalidRequestError
-from .errors import SourceError
+from ..errors import ConfigurationError, DeepSeekError, InvalidRequestError, SourceError
 from .files import FileRow, dataset_rows, is_dataset, rows
 
 BatchSource: TypeAlias = Iterable[Any] | AsyncIterable[Any] | str | os.PathLike[str]

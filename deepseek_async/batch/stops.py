@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from ..errors import DeepSeekError
+from ..errors import BatchStoppedError, DeepSeekError
 from .budget import Budget
-from .errors import BatchStoppedError
 from .report import Tally
 
 _SAME_FAILURE: Final = 20

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from .errors import JournalError, JournalLockedError
+from ..errors import JournalError, JournalLockedError
 
 if sys.platform != "win32":
     import fcntl

@@ -10,8 +10,8 @@ from typing import IO
 import msgspec
 from msgspec import Struct
 
+from ..errors import JournalError, JournalLockedError, JournalMismatchError
 from .budget import dollars
-from .errors import JournalError, JournalLockedError, JournalMismatchError
 from .export import Catalogue
 from .journal import (
     LOCK,

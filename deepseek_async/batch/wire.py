@@ -96,8 +96,7 @@ class ClientWire:
 
     def under_way(self) -> int:
         """See `Wire`."""
-        count: int = getattr(self._manager, "under_way", 0)
-        return count
+        return self._manager.under_way
 
 
 def _endpoint(url: str) -> str:

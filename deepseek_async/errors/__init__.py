@@ -32,6 +32,13 @@
     │   ├── ToolCallsPendingError             calls want results before the next turn
     │   ├── ContextBudgetError                one turn alone is too long
     │   └── SavedConversationError (ValueError)
+    ├── BatchError
+    │   ├── SourceError                       the input cannot be read on
+    │   ├── BatchStoppedError                 a ceiling, or failures all alike
+    │   ├── JournalError                      it cannot be read or written
+    │   │   ├── JournalLockedError            another runner is at work on it
+    │   │   └── JournalMismatchError          it belongs to another job
+    │   └── CancelledItemError                one row was cancelled
     └── APIError                              something happened on the wire
         ├── APIConnectionError
         │   ├── ConnectError                  DNS, TCP or TLS: nothing was sent
@@ -100,6 +107,15 @@ from .answer import (
     UnfinishedAnswerError,
     raise_for_finish_reason,
 )
+from .batch import (
+    BatchError,
+    BatchStoppedError,
+    CancelledItemError,
+    JournalError,
+    JournalLockedError,
+    JournalMismatchError,
+    SourceError,
+)
 from .root import (
     ClientClosedError,
     ConfigurationError,
@@ -162,6 +178,9 @@ __all__ = [
     "AbortedFinishError",
     "AuthenticationError",
     "BadRequestError",
+    "BatchError",
+    "BatchStoppedError",
+    "CancelledItemError",
     "ClientClosedError",
     "ConfigurationError",
     "ConnectError",
@@ -185,6 +204,9 @@ __all__ = [
     "InvalidAnswerError",
     "InvalidRequestError",
     "InvalidToolCallError",
+    "JournalError",
+    "JournalLockedError",
+    "JournalMismatchError",
     "LengthFinishError",
     "MissingExtraError",
     "MissingReasoningContentError",
@@ -204,6 +226,7 @@ __all__ = [
     "SchemaError",
     "ServiceUnavailableError",
     "SilenceTimeoutError",
+    "SourceError",
     "SpendLimitError",
     "StreamClosedError",
     "StreamInUseError",

@@ -21,7 +21,7 @@ from .meta import EXTRA, Answer, Extensible
 from .usage import Usage
 
 
-class FunctionCall(Struct, kw_only=True):
+class FunctionCall(Extensible, kw_only=True, dict=True, forbid_unknown_fields=True):
     """The function the model wants called.
 
     Attributes:
@@ -124,10 +124,7 @@ class ChatCompletionMessage(
         if self.tool_calls:
             sent["tool_calls"] = [tool_call_to_dict(call) for call in self.tool_calls]
         if self.function_call is not None:
-            sent["function_call"] = {
-                "name": self.function_call.name,
-                "arguments": self.function_call.arguments,
-            }
+            sent["function_call"] = self.function_call.to_dict()
         sent.update(self.extra)
         return sent
 
@@ -137,7 +134,7 @@ def tool_call_to_dict(call: ToolCall) -> dict[str, Any]:
     sent: dict[str, Any] = {
         "id": call.id,
         "type": call.type or "function",
-        "function": {"name": call.function.name, "arguments": call.function.arguments},
+        "function": call.function.to_dict(),
     }
     if call.index is not None:
         sent["index"] = call.index

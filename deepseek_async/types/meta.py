@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any, ClassVar, Final, Self
 
 import msgspec.json
-from msgspec import Struct, to_builtins
+from msgspec import Struct
 from multidict import CIMultiDict
 
 from ..pricing import Bill, TokenCounts
@@ -115,11 +115,10 @@ class Extensible(Struct, kw_only=True, dict=True):
 
     def to_dict(self) -> dict[str, Any]:
         """The object as plain JSON values, unknown fields included."""
-        known: dict[str, Any] = to_builtins(self, enc_hook=_expand)
-        return {**known, **self.extra}
+        return _fields_of(self)
 
     def to_json(self) -> bytes:
-        """The object as JSON, unknown fields of the object itself included."""
+        """The object as JSON, unknown fields included."""
         return msgspec.json.encode(self.to_dict())
 
     def __reduce__(self) -> tuple[Any, ...]:  # the protocol's own loose type
@@ -132,8 +131,19 @@ class Extensible(Struct, kw_only=True, dict=True):
         return made
 
 
-def _expand(value: object) -> object:
-    raise NotImplementedError(type(value).__name__)
+def _fields_of(value: Struct) -> dict[str, Any]:
+    fields = {name: _as_json(getattr(value, name)) for name in value.__struct_fields__}
+    if isinstance(value, Extensible):
+        fields.update(value.extra)
+    return fields
+
+
+def _as_json(value: Any) -> Any:  # noqa: ANN401 - any field of an answer
+    if isinstance(value, Struct):
+        return _fields_of(value)
+    if type(value) is list:
+        return [_as_json(item) for item in value]
+    return value
 
 
 def _rebuild(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..errors import DeepSeekError
+from .root import DeepSeekError
 
 
 class BatchError(DeepSeekError):
