@@ -346,11 +346,12 @@ def _unknown(name: str, known: Iterable[str]) -> InvalidRequestError:
     return InvalidRequestError(message, param=name)
 
 
-def _listed(values: object, name: str) -> list[Any]:
+def _listed(values: Any, name: str) -> list[Any]:  # noqa: ANN401 - from the caller
     if is_array(values):
         return values
-    if not isinstance(values, str | bytes | Mapping) and isinstance(values, Iterable):
-        return [*values]  # pyright: ignore[reportUnknownVariableType]
+    kind = type(values)
+    if issubclass(kind, Iterable) and not issubclass(kind, str | bytes | Mapping):
+        return list(values)
     message = f"{name} must be a list, not {type(values).__name__}"
     raise InvalidRequestError(message, param=name)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from decimal import Decimal
 from types import MappingProxyType
-from typing import Any, ClassVar, Final, Self
+from typing import Any, ClassVar, Final, Self, TypeGuard
 
 import msgspec.json
 from msgspec import Struct
@@ -138,10 +138,14 @@ def _fields_of(value: Struct) -> dict[str, Any]:
     return fields
 
 
-def _as_json(value: Any) -> Any:  # noqa: ANN401 - any field of an answer
+def _is_list(value: object) -> TypeGuard[list[Any]]:
+    return isinstance(value, list)
+
+
+def _as_json(value: object) -> object:
     if isinstance(value, Struct):
         return _fields_of(value)
-    if type(value) is list:
+    if _is_list(value):
         return [_as_json(item) for item in value]
     return value
 
