@@ -120,9 +120,7 @@ def simulate(  # noqa: PLR0913 - what an outage is made of
     policy = RetryPolicy() if policy is None else policy
     budget = RetryBudget() if budget is None else budget
     error = status_error(503, {}, b"")
-    figures = Figures(
-        calls=calls, attempts=0, answered=0, seconds=Counter(), waits=[]
-    )
+    figures = Figures(calls=calls, attempts=0, answered=0, seconds=Counter(), waits=[])
     now = 0.0
     due: list[tuple[float, int, int]] = []
     for call in range(calls):

@@ -16,7 +16,7 @@ The rooms of the house; imports point down only::
     transport   opening   watch             one HTTP exchange, its clock } lives here
     chunks | request | events | metering | history
     accumulate | codec                      chunks -> completion, bytes <-> structs
-    salvage | sse | retry | timeouts | settings | schema | tokens
+    salvage | sse | retry | timeouts | settings | schema | tokens | fields
     errors
     types   pricing                         what goes over the wire, and its price
 """

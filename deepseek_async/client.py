@@ -153,8 +153,11 @@ class AsyncDeepSeek:
         self.models = Models(manager)
 
     def __repr__(self) -> str:
-        state = "closed" if self._manager.closed else "open"
-        return f"AsyncDeepSeek({self._manager.base_url.plain!r}, {state})"
+        manager: SessionManager | None = vars(self).get("_manager")
+        if manager is None:  # its construction failed, and a traceback shows it
+            return "AsyncDeepSeek(...)"
+        state = "closed" if manager.closed else "open"
+        return f"AsyncDeepSeek({manager.base_url.plain!r}, {state})"
 
     @property
     def base_url(self) -> str:

@@ -35,8 +35,15 @@ def _accept(made: WireRequest | DeepSeekError) -> WireRequest:
     return made
 
 
-class ChatCompletions:
-    """`client.chat.completions`."""
+class _Answers:
+    """What the endpoints that generate have in common.
+
+    Args:
+        manager: Sends the requests.
+        meter: Counts tokens and money.
+        shared: The client's response cache, if it has one.
+        redaction: The client's redactors, if it has any.
+    """
 
     __slots__ = ("_manager", "_meter", "_redaction", "_shared")
 
@@ -52,6 +59,35 @@ class ChatCompletions:
         self._shared = shared
         self._redaction = redaction
 
+    async def _answer(
+        self, request: WireRequest, control: CacheControl, codec: Codec[A]
+    ) -> A:
+        if self._redaction is None:
+            return await self._plain_answer(request, control, codec)
+        hidden, vault = await self._redaction.hide(request)
+        answer = await self._plain_answer(hidden, control, codec)
+        await self._redaction.show(answer, hidden, vault)
+        return answer
+
+    async def _plain_answer(
+        self, request: WireRequest, control: CacheControl, codec: Codec[A]
+    ) -> A:
+        if self._shared is None or control == "bypass":
+            return await _fetch(self._manager, self._meter, request, codec)
+        return await self._shared.answer(
+            request,
+            control,
+            codec,
+            lambda: _fetch(self._manager, self._meter, request, codec),
+            (request.timeouts or self._manager.timeouts).deadline,
+        )
+
+
+class ChatCompletions(_Answers):
+    """`client.chat.completions`."""
+
+    __slots__ = ()
+
     @overload
     async def create(
         self, *, stream: Literal[True], **params: Unpack[ChatCompletionParams]
@@ -65,7 +101,7 @@ class ChatCompletions:
     ) -> ChatCompletion: ...
     @overload
     async def create(
-        self, *, stream: bool | None, **params: Unpack[ChatCompletionParams]
+        self, *, stream: bool, **params: Unpack[ChatCompletionParams]
     ) -> ChatCompletion | ChatStream: ...
     async def create(
         self, *, stream: bool | None = None, **params: Unpack[ChatCompletionParams]
@@ -100,7 +136,7 @@ class ChatCompletions:
         if not request.stream:
             if self._redaction is None and self._shared is None:
                 return await _fetch(self._manager, self._meter, request, CHAT)
-            return await self._answer(request, control)
+            return await self._answer(request, control, CHAT)
         if self._redaction is None:
             return await self._stream(request, control, resume)
         hidden, vault = await self._redaction.hide(request)
@@ -115,29 +151,6 @@ class ChatCompletions:
             return await self._open(request, charge, resume)
         return await self._shared.stream(
             request, control, lambda charge: self._open(request, charge, resume)
-        )
-
-    async def _answer(
-        self, request: WireRequest, control: CacheControl
-    ) -> ChatCompletion:
-        if self._redaction is None:
-            return await self._plain_answer(request, control)
-        hidden, vault = await self._redaction.hide(request)
-        answer = await self._plain_answer(hidden, control)
-        await self._redaction.show(answer, hidden, vault)
-        return answer
-
-    async def _plain_answer(
-        self, request: WireRequest, control: CacheControl
-    ) -> ChatCompletion:
-        if self._shared is None or control == "bypass":
-            return await _fetch(self._manager, self._meter, request, CHAT)
-        return await self._shared.answer(
-            request,
-            control,
-            CHAT,
-            lambda: _fetch(self._manager, self._meter, request, CHAT),
-            (request.timeouts or self._manager.timeouts).deadline,
         )
 
     async def _open(
@@ -162,7 +175,7 @@ class ChatCompletions:
         control = check_control(given.pop("cache_control", None))
         made = chat_request(given)
         del params, given  # no frame of a traceback may show the prompt
-        return await self._answer(_accept(made), control)
+        return await self._answer(_accept(made), control, CHAT)
 
 
 def _resume(resume: object, *, stream: bool | None) -> Resume | None:
@@ -179,22 +192,10 @@ def _resume(resume: object, *, stream: bool | None) -> Resume | None:
     raise InvalidRequestError(message, param="resume")
 
 
-class FIMCompletions:
+class FIMCompletions(_Answers):
     """`client.completions`: fill in the middle."""
 
-    __slots__ = ("_manager", "_meter", "_redaction", "_shared")
-
-    def __init__(
-        self,
-        manager: SessionManager,
-        meter: UsageMeter,
-        shared: SharedAnswers | None = None,
-        redaction: Redaction | None = None,
-    ) -> None:
-        self._manager = manager
-        self._meter = meter
-        self._shared = shared
-        self._redaction = redaction
+    __slots__ = ()
 
     @overload
     async def create(
@@ -209,7 +210,7 @@ class FIMCompletions:
     ) -> Completion: ...
     @overload
     async def create(
-        self, *, stream: bool | None, **params: Unpack[CompletionParams]
+        self, *, stream: bool, **params: Unpack[CompletionParams]
     ) -> Completion | CompletionStream: ...
     async def create(
         self, *, stream: bool | None = None, **params: Unpack[CompletionParams]
@@ -233,34 +234,13 @@ class FIMCompletions:
         del params  # no frame of a traceback may show the prompt
         request = _accept(made)
         if not request.stream:
-            return await self._answer(request, control)
+            return await self._answer(request, control, FIM)
         if self._redaction is not None:
             message = "streams of this endpoint cannot be restored: await the answer"
             raise InvalidRequestError(message, param="stream")
         charge = self._meter.open(request.model, request.tag)
         call = Call(self._manager, request)
         return LiveCompletionStream(call, await call.open(), charge)
-
-    async def _answer(self, request: WireRequest, control: CacheControl) -> Completion:
-        if self._redaction is None:
-            return await self._plain_answer(request, control)
-        hidden, vault = await self._redaction.hide(request)
-        answer = await self._plain_answer(hidden, control)
-        await self._redaction.show(answer, hidden, vault)
-        return answer
-
-    async def _plain_answer(
-        self, request: WireRequest, control: CacheControl
-    ) -> Completion:
-        if self._shared is None or control == "bypass":
-            return await _fetch(self._manager, self._meter, request, FIM)
-        return await self._shared.answer(
-            request,
-            control,
-            FIM,
-            lambda: _fetch(self._manager, self._meter, request, FIM),
-            (request.timeouts or self._manager.timeouts).deadline,
-        )
 
 
 def _fetch(

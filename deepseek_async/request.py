@@ -19,6 +19,15 @@ import msgspec
 from msgspec import Struct
 
 from .errors import DeepSeekError, DeepSeekWarning, InvalidRequestError
+from .fields import (
+    FLOATS,
+    IGNORED,
+    OPTIONS,
+    RENAMED,
+    WITHOUT_EFFECT,
+    ChatShape,
+    FIMShape,
+)
 from .retry import RetryPolicy
 from .salvage import is_array, is_object
 from .settings import check_headers
@@ -85,7 +94,7 @@ class WireRequest:
         self.timeouts: Timeouts | None = None
         self.retry: RetryPolicy | None = None
         self.tag: str | None = None
-        if not _OPTIONS.isdisjoint(options):
+        if not OPTIONS.isdisjoint(options):
             self._take(options)
 
     def _take(self, options: Mapping[str, Any]) -> None:
@@ -115,87 +124,6 @@ def _timeouts_of(options: Mapping[str, Any]) -> Timeouts | None:
         message = "timeout must be a number of seconds; pass Timeouts as timeouts="
         raise InvalidRequestError(message, param="timeout")
     return Timeouts.uniform(seconds)
-
-
-class _MessageShape(Struct):
-    """What every message has in common; the server judges the rest."""
-
-    role: str
-    content: str | list[Any] | msgspec.UnsetType | None = msgspec.UNSET
-
-
-class _ToolShape(Struct):
-    type: str
-
-
-class _ChatShape(Struct):
-    """The certain part of the API's rules: names and JSON types."""
-
-    messages: list[_MessageShape]
-    model: str
-    thinking: dict[str, Any] | None = None
-    reasoning_effort: str | None = None
-    max_tokens: int | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    stop: str | list[str] | None = None
-    stream: bool | None = None
-    stream_options: dict[str, Any] | None = None
-    response_format: dict[str, Any] | None = None
-    tools: list[_ToolShape] | None = None
-    tool_choice: str | dict[str, Any] | None = None
-    logprobs: bool | None = None
-    top_logprobs: int | None = None
-    user_id: str | None = None
-    title: dict[str, Any] | None = None
-    safety_check: dict[str, Any] | None = None
-    frequency_penalty: float | None = None
-    presence_penalty: float | None = None
-    functions: list[dict[str, Any]] | None = None
-    function_call: str | dict[str, Any] | None = None
-    n: int | None = None
-
-
-class _FIMShape(Struct):
-    model: str
-    prompt: str
-    suffix: str | None = None
-    echo: bool | None = None
-    max_tokens: int | None = None
-    stop: str | list[str] | None = None
-    stream: bool | None = None
-    stream_options: dict[str, Any] | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    logprobs: int | None = None
-    frequency_penalty: float | None = None
-    presence_penalty: float | None = None
-
-
-_OPTIONS: Final = frozenset(
-    {"timeouts", "timeout", "retry", "extra_headers", "tag", "extra_body"}
-)
-_RENAMED: Final = {"max_completion_tokens": "max_tokens", "user": "user_id"}
-_WITHOUT_EFFECT: Final = frozenset({"frequency_penalty", "presence_penalty"})
-_IGNORED: Final = frozenset(
-    {
-        "audio",
-        "enable_thinking",
-        "logit_bias",
-        "metadata",
-        "modalities",
-        "parallel_tool_calls",
-        "prediction",
-        "prompt_cache_key",
-        "safety_identifier",
-        "seed",
-        "service_tier",
-        "store",
-        "verbosity",
-        "web_search_options",
-    }
-)
-_FLOATS: Final = ("temperature", "top_p", "frequency_penalty", "presence_penalty")
 
 
 def chat_request(params: Mapping[str, Any]) -> WireRequest | DeepSeekError:
@@ -234,8 +162,8 @@ def get_request(path: str, options: Mapping[str, Any]) -> WireRequest | DeepSeek
     """
 
     def build(given: Mapping[str, Any]) -> WireRequest:
-        for name in given.keys() - _OPTIONS:
-            raise _unknown(name, _OPTIONS)
+        for name in given.keys() - OPTIONS:
+            raise _unknown(name, OPTIONS)
         return WireRequest("GET", path, given)
 
     return _checked(build, options)
@@ -254,13 +182,13 @@ def _checked(
 
 
 def _chat_request(params: Mapping[str, Any]) -> WireRequest:
-    wire, extra = _select(params, _ChatShape)
+    wire, extra = _select(params, ChatShape)
     if "messages" in wire:
         wire["messages"] = _messages(wire["messages"])
     for name in ("tools", "functions"):
         if name in wire:
             wire[name] = [_plain(tool) for tool in _listed(wire[name], name)]
-    wire = _checked_fields(wire, _ChatShape)
+    wire = _checked_fields(wire, ChatShape)
     for place, message in enumerate(wire["messages"]):
         content: object = message.get("content") if is_object(message) else None
         if is_array(content):
@@ -273,8 +201,8 @@ def _chat_request(params: Mapping[str, Any]) -> WireRequest:
 
 
 def _fim_request(params: Mapping[str, Any]) -> WireRequest:
-    wire, extra = _select(params, _FIMShape)
-    wire = _checked_fields(wire, _FIMShape)
+    wire, extra = _select(params, FIMShape)
+    wire = _checked_fields(wire, FIMShape)
     return _finish(WireRequest("POST", "/completions", params, beta=True), wire, extra)
 
 
@@ -306,16 +234,16 @@ def _select(
     known = shape.__struct_fields__
     wire: dict[str, Any] = {}
     for name, value in params.items():
-        if value is None or name in _OPTIONS:
+        if value is None or name in OPTIONS:
             continue
         if name in known:
             wire[name] = _plain(value) if isinstance(value, RequestStruct) else value
-            if name in _WITHOUT_EFFECT and value:
+            if name in WITHOUT_EFFECT and value:
                 _warn(f"the API ignores {name}")
-        elif name in _RENAMED:
-            wire.setdefault(_RENAMED[name], value)
-            _warn(f"{name} is sent as {_RENAMED[name]}, the API's name for it")
-        elif name in _IGNORED:
+        elif name in RENAMED:
+            wire.setdefault(RENAMED[name], value)
+            _warn(f"{name} is sent as {RENAMED[name]}, the API's name for it")
+        elif name in IGNORED:
             _warn(f"the API knows no {name}: not sent (force it with extra_body)")
         else:
             raise _unknown(name, known)
@@ -349,11 +277,14 @@ def _unknown(name: str, known: Iterable[str]) -> InvalidRequestError:
 def _listed(values: Any, name: str) -> list[Any]:  # noqa: ANN401 - from the caller
     if is_array(values):
         return values
-    kind = type(values)
-    if issubclass(kind, Iterable) and not issubclass(kind, str | bytes | Mapping):
+    if hasattr(values, "__iter__") and not _is_text_or_mapping(values):
         return list(values)
     message = f"{name} must be a list, not {type(values).__name__}"
     raise InvalidRequestError(message, param=name)
+
+
+def _is_text_or_mapping(value: object) -> bool:
+    return isinstance(value, str | bytes | Mapping)
 
 
 def _is_iterable(value: object) -> TypeGuard[Iterable[Any]]:
@@ -443,7 +374,7 @@ def _refuse_binary(value: object, path: str, depth: int = 0) -> None:
 
 
 def _check(wire: dict[str, Any], shape: type[Struct]) -> None:
-    for name in _FLOATS:
+    for name in FLOATS:
         value = wire.get(name)
         # The encoder would write a Decimal as text.
         if isinstance(value, Decimal) or (

@@ -23,7 +23,21 @@ _TELLING: Final = 5
 _HEADER_NAME: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _HEADER_VALUE: Final = re.compile(r"[\x20-\x7e]*")
 _OWN_HEADERS: Final = frozenset(
-    {"authorization", "connection", "content-length", "host", "transfer-encoding"}
+    {
+        "accept",
+        "accept-encoding",
+        "authorization",
+        "connection",
+        "content-encoding",
+        "content-length",
+        "content-type",
+        "expect",
+        "host",
+        "proxy-authorization",
+        "te",
+        "transfer-encoding",
+        "upgrade",
+    }
 )
 
 

@@ -140,6 +140,7 @@ def _said(error: BaseException) -> str:
     text = str(error)
     if isinstance(error, aiohttp.ClientResponseError):
         text = error.message
+    text = " ".join("".join(filter(str.isprintable, text.replace("\n", " "))).split())
     return f"{type(error).__name__}: {text}"[:240] if text else type(error).__name__
 
 

@@ -18,11 +18,10 @@ from recorded import body, document
 from deepseek_async.accumulate import ChatAccumulator
 from deepseek_async.codec import CHAT, CHAT_CHUNK
 from deepseek_async.errors import DeepSeekWarning, InvalidRequestError
+from deepseek_async.fields import ChatShape, FIMShape
 from deepseek_async.params import CallOptions, ChatCompletionParams, CompletionParams
 from deepseek_async.request import (
     WireRequest,
-    _ChatShape,
-    _FIMShape,
     chat_request,
     fim_request,
     get_request,
@@ -283,7 +282,7 @@ def test_what_the_caller_handed_in_is_not_changed() -> None:
 
 def test_none_is_the_same_as_left_out() -> None:
     """An optional parameter of `None` is not sent."""
-    nothing = dict.fromkeys(_ChatShape.__struct_fields__[2:])
+    nothing = dict.fromkeys(ChatShape.__struct_fields__[2:])
 
     assert sent({**nothing, **GOOD, "tag": None}) == GOOD
 
@@ -607,7 +606,7 @@ def test_the_places_that_list_the_fields_agree() -> None:
     chat = set(get_type_hints(ChatCompletionParams)) - options | {"stream"}
     fim = set(get_type_hints(CompletionParams)) - options | {"stream"}
 
-    assert chat == set(_ChatShape.__struct_fields__)
+    assert chat == set(ChatShape.__struct_fields__)
     assert chat == set(ChatCompletionRequest.__struct_fields__)
-    assert fim == set(_FIMShape.__struct_fields__)
+    assert fim == set(FIMShape.__struct_fields__)
     assert fim == set(CompletionRequest.__struct_fields__)

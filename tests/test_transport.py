@@ -572,6 +572,7 @@ async def test_error_in_the_stream_before_the_first_payload_is_repeated() -> Non
         (formatdate(time.time() - 3600, usegmt=True), 0.0, 0.3, 2),
         (formatdate(time.time() + 86_400, usegmt=True), 0.0, 0.3, 1),
     ],
+    ids=["soon", "past", "words", "nan", "infinite", "far", "old date", "far date"],
 )
 async def test_retry_after(
     retry_after: str, least: float, most: float, requests: int

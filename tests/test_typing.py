@@ -37,7 +37,7 @@ def test_stream_decides_the_type(create: Any, whole: type, stream: type) -> None
     assert [(h["stream"], h["return"]) for h in hints] == [
         (Literal[True], stream),
         (Literal[False] | None, whole),
-        (bool | None, whole | stream),
+        (bool, whole | stream),
     ]
 
 

@@ -16,7 +16,6 @@ from ..errors import (
     StreamInterruptedError,
 )
 from ..metering import Charge
-from ..sse import MAX_EVENT_SIZE
 from ..transport import LiveResponse, unexpected_content
 from ..types.chat import ChatCompletion, ChatCompletionChunk
 from ..types.events import Heartbeat
@@ -29,6 +28,9 @@ A = TypeVar("A", bound=ChatCompletion | Completion)
 
 DRAIN_SECONDS: Final = 0.25
 """How long to wait after `[DONE]` for the end of the body, to reuse the connection."""
+
+MAX_PAYLOAD_SIZE: Final = 16 * 1024 * 1024
+"""The largest server-sent event accepted, in bytes: room for 10 MB in one chunk."""
 
 _MAX_HELD: Final = 65_536
 """How much of a body to look at that does not call itself an event stream."""
@@ -62,7 +64,7 @@ class LiveStream(Stream[C, A]):
         self._start()
 
     def _start(self) -> None:
-        self._reader = PayloadReader(self._codec, max_event_size=MAX_EVENT_SIZE)
+        self._reader = PayloadReader(self._codec, max_event_size=MAX_PAYLOAD_SIZE)
         #: The beginning of a body until its kind is certain, then `None`.
         self._held: bytes | None = b""
 

@@ -4,7 +4,7 @@ Each target takes any bytes and raises nothing, or it has found a defect. They a
 plain functions: atheris drives them for as long as it is told to, hypothesis drives
 them in every test run (`tests/test_properties.py`).
 
-Atheris comes with the `fuzz` extra (Linux and macOS)::
+Atheris comes with the `fuzz` extra (on Linux)::
 
     pip install -e '.[test,fuzz]'
     PYTHONPATH=tests python -m fuzz sse     -max_total_time=600

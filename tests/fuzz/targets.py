@@ -249,9 +249,7 @@ def answers(data: bytes) -> None:
     for codec in CODECS:
         try:
             made: Struct = codec.decode(data)
-        except ValueError as error:
-            # No words of the server, and no document, in what is raised.
-            assert error.__cause__ is None
+        except ValueError:
             continue
         assert type(made) is codec.cls
         assert repr(made)
