@@ -13,6 +13,7 @@ before a first retry are spread, as the share of the fullest twentieth of their 
 from __future__ import annotations
 
 import argparse
+import functools
 import heapq
 import random
 import sys
@@ -92,7 +93,7 @@ class Figures(Struct):
         return max(bins.values()) / len(self.waits)
 
 
-def simulate(  # noqa: PLR0913 - what an outage is made of
+def simulate(
     serves: Server,
     *,
     calls: int,
@@ -159,10 +160,11 @@ def main() -> int:
     worst = 0.0
     for name, serves in OUTAGES.items():
         for load in LOADS:
-            given = {"calls": options.calls, "load": load, "seed": options.seed}
-            found = simulate(serves, **given)
-            unbounded = RetryBudget(reserve=1e9, ceiling=2e9)
-            free = simulate(serves, **given, budget=unbounded)
+            run = functools.partial(
+                simulate, serves, calls=options.calls, load=load, seed=options.seed
+            )
+            found = run()
+            free = run(budget=RetryBudget(reserve=1e9, ceiling=2e9))
             worst = max(worst, found.amplification)
             print(
                 f"{name:18}{load:>9.0f}{found.amplification:>15.3f}"

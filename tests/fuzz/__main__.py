@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 try:
-    import atheris
+    atheris: Any = import_module("atheris")  # it has no type hints
 except ImportError:
     sys.exit("atheris is not installed: pip install 'deepseek-async[fuzz]'")
 

@@ -103,7 +103,11 @@ def _read(pieces: list[bytes], limit: int = LARGE) -> Outcome:
     found += reader.end()
     assert reader.failure is None or isinstance(reader.failure, APIError)
     assert not (reader.done and reader.failure)
-    return found, reader.done, reader.failure and type(reader.failure), reader.comments
+    return found, reader.done, _failure(reader), reader.comments
+
+
+def _failure(reader: PayloadReader[ChatCompletionChunk]) -> type[APIError] | None:
+    return None if reader.failure is None else type(reader.failure)
 
 
 def _read_plainly(
@@ -123,7 +127,7 @@ def _read_plainly(
         found += reader.feed(b": x\nevent: " + name + b"\n" + body)
         found += reader.feed(b"\n") if is_whole else reader.end()
         if reader.done or reader.failure is not None:
-            return found, reader.done, reader.failure and type(reader.failure)
+            return found, reader.done, _failure(reader)
     return found, False, None
 
 
@@ -165,63 +169,63 @@ CODECS: Final[tuple[Codec[Any], ...]] = (
 )
 
 
-NAMES: Final = tuple(
-    [
-        "id",
-        "object",
-        "created",
-        "model",
-        "system_fingerprint",
-        "choices",
-        "usage",
-        "index",
-        "message",
-        "delta",
-        "finish_reason",
-        "logprobs",
-        "role",
-        "content",
-        "reasoning_content",
-        "tool_calls",
-        "function_call",
-        "function",
-        "name",
-        "arguments",
-        "title",
-        "type",
-        "token",
-        "logprob",
-        "bytes",
-        "top_logprobs",
-        "text",
-        "tokens",
-        "token_logprobs",
-        "text_offset",
-        "prompt_tokens",
-        "completion_tokens",
-        "total_tokens",
-        "data",
-        "prompt_cache_hit_tokens",
-        "completion_tokens_details",
-        "reasoning_tokens",
-        "owned_by",
-        "is_available",
-        "balance_infos",
-        "currency",
-        "total_balance",
-        "error",
-        "code",
-        "param",
-        "(extra)",
-        "new",
-    ]
+NAMES: Final[tuple[str, ...]] = (
+    "id",
+    "object",
+    "created",
+    "model",
+    "system_fingerprint",
+    "choices",
+    "usage",
+    "index",
+    "message",
+    "delta",
+    "finish_reason",
+    "logprobs",
+    "role",
+    "content",
+    "reasoning_content",
+    "tool_calls",
+    "function_call",
+    "function",
+    "name",
+    "arguments",
+    "title",
+    "type",
+    "token",
+    "logprob",
+    "bytes",
+    "top_logprobs",
+    "text",
+    "tokens",
+    "token_logprobs",
+    "text_offset",
+    "prompt_tokens",
+    "completion_tokens",
+    "total_tokens",
+    "data",
+    "prompt_cache_hit_tokens",
+    "completion_tokens_details",
+    "reasoning_tokens",
+    "owned_by",
+    "is_available",
+    "balance_infos",
+    "currency",
+    "total_balance",
+    "error",
+    "code",
+    "param",
+    "(extra)",
+    "new",
 )
 """Names of the wire, and names that it does not have."""
 
+_EMPTY: Final[list[object]] = [[], {}]
+
 LEAVES: Final[tuple[object, ...]] = (
     *(None, True, False, 0, 1, -1, 2**31, 2**63, 2**64, 10**40, 0.5, -1e300, "", "x"),
-    *("7", "-7.5", "stop", "\0", "\ud83d", "\u20ac", [], {}, [[]], [None], {"": {}}),
-    *("9" * 400, float("inf"), float("nan")),
+    *("7", "-7.5", "stop", "\0", "\ud83d", "\u20ac", [None], {"": None}, _EMPTY),
+    *("9" * 400, float("inf"), float("nan"), *_EMPTY),
 )
 
 
