@@ -17,6 +17,7 @@ The rooms of the house; imports point down only::
     chunks | request | events | metering | history
     accumulate | codec                      chunks -> completion, bytes <-> structs
     salvage | sse | retry | timeouts | settings | schema | tokens | fields
+    reading                                 one reader of a generator at a time
     errors
     types   pricing                         what goes over the wire, and its price
 """

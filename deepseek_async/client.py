@@ -79,7 +79,8 @@ class AsyncDeepSeek:
             `spend_limit` and `prices`.
         cache: Answers identical requests without asking the server: `MemoryCache()`,
             `FileCache(path)`, or a `ResponseCache` of your own. Identical requests
-            at the same time are sent once. Calls choose with `cache_control`.
+            at the same time and on the same terms are sent once. Calls choose with
+            `cache_control`.
         redact: Hides sensitive text from the server and puts it back into answers:
             `PatternRedactor()`, a `Redactor` or functions of your own, in order.
 

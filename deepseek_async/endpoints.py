@@ -6,7 +6,7 @@ from collections.abc import Coroutine, Mapping
 from typing import Any, Literal, TypeVar, Unpack, overload
 from urllib.parse import quote
 
-from .caching import CacheControl, SharedAnswers, check_control
+from .caching import CacheControl, SharedAnswers, Terms, check_control
 from .call import Call, fetch
 from .codec import BALANCE, CHAT, FIM, MODEL, MODELS, Codec
 from .errors import DeepSeekError, InvalidRequestError
@@ -79,7 +79,15 @@ class _Answers:
             control,
             codec,
             lambda: _fetch(self._manager, self._meter, request, codec),
-            (request.timeouts or self._manager.timeouts).deadline,
+            self._terms(request),
+        )
+
+    def _terms(self, request: WireRequest, resume: Resume | None = None) -> Terms:
+        """How a request is to be made: only calls on the same terms are shared."""
+        return Terms(
+            timeouts=request.timeouts or self._manager.timeouts,
+            retry=request.retry or self._manager.retry,
+            resume=resume,
         )
 
 
@@ -150,7 +158,10 @@ class ChatCompletions(_Answers):
             charge = self._meter.open(request.model, request.tag)
             return await self._open(request, charge, resume)
         return await self._shared.stream(
-            request, control, lambda charge: self._open(request, charge, resume)
+            request,
+            control,
+            lambda asked, charge: self._open(asked, charge, resume),
+            self._terms(request, resume),
         )
 
     async def _open(

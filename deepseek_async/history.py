@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias, TypeGuard
 
 import msgspec
-from msgspec import UNSET
+from msgspec import UNSET, Struct
 
 from .errors import InvalidRequestError, MissingReasoningError
 from .types.chat import ChatCompletionMessage, ToolCall, tool_call_to_dict
@@ -43,6 +43,47 @@ def plain_message(message: Message) -> PlainMessage:
     raise InvalidRequestError(problem, param="messages")
 
 
+class _FunctionShape(Struct):
+    name: str
+    arguments: str = ""
+
+
+class _CallShape(Struct):
+    id: str
+    type: str | None = None
+    function: _FunctionShape | None = None
+
+
+class _PartShape(Struct):
+    type: str | None = None
+    text: str | None = None
+
+
+class _HistoryShape(Struct):
+    """What is looked at in a message: the JSON types, where they matter here."""
+
+    role: str
+    content: str | list[_PartShape] | None = None
+    tool_calls: list[_CallShape] | None = None
+    tool_call_id: str | None = None
+
+
+def find_misshapen(message: PlainMessage) -> str:
+    """Find what makes a message none that can be counted, grouped and answered.
+
+    Args:
+        message: The message as JSON values.
+
+    Returns:
+        What is wrong and where; empty text if nothing is.
+    """
+    try:
+        msgspec.convert(message, _HistoryShape)
+    except msgspec.ValidationError as error:
+        return str(error)
+    return ""
+
+
 def _opened(value: object) -> object:
     if isinstance(value, ChatCompletionMessage):
         return value.to_dict()
@@ -68,6 +109,67 @@ def _is_sequence(value: object) -> TypeGuard[list[object] | tuple[object, ...]]:
 def is_mapping(value: object) -> TypeGuard[Mapping[str, object]]:
     """Whether a value is a mapping, whose keys are taken to be names."""
     return isinstance(value, Mapping)
+
+
+def with_lists(params: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a chat request, what may come as an iterator as a list.
+
+    What builds on a request looks at its tools and messages more than once.
+
+    Args:
+        params: The arguments; they are not changed.
+
+    Raises:
+        InvalidRequestError: One of them cannot be listed.
+    """
+    found = dict(params)
+    for name in ("messages", "tools", "functions"):
+        value: object = found.get(name)
+        if value is not None and not _is_sequence(value):
+            found[name] = listed(value, name)
+    return found
+
+
+def listed(value: object, name: str) -> list[Any]:
+    """What can be iterated as a list; texts and mappings are no lists.
+
+    Args:
+        value: What a caller gave.
+        name: The argument it was given as.
+
+    Raises:
+        InvalidRequestError: It is no list.
+    """
+    if not (isinstance(value, str | bytes) or is_mapping(value)) and _is_iterable(
+        value
+    ):
+        return list(value)
+    message = f"{name} must be a list, not {type(value).__name__}"
+    raise InvalidRequestError(message, param=name)
+
+
+def _is_iterable(value: object) -> TypeGuard[Iterable[object]]:
+    return isinstance(value, Iterable)
+
+
+def is_for_caller(kind: object) -> bool:
+    """Whether a call is the caller's to answer.
+
+    Calls of any other type are those that the server makes itself.
+
+    Args:
+        kind: The call's type.
+    """
+    return kind is None or kind in ("", "function")
+
+
+def calls_for_caller(message: ChatCompletionMessage) -> list[ToolCall]:
+    """The calls of a message that the caller has to answer.
+
+    Args:
+        message: The message of an answer.
+    """
+    return [call for call in message.tool_calls or () if is_for_caller(call.type)]
 
 
 def field_of(value: object, name: str) -> object:

@@ -14,7 +14,7 @@ import weakref
 from collections.abc import Callable, Hashable, Mapping
 from decimal import Decimal, InvalidOperation
 from time import time
-from typing import Final, TypeVar
+from typing import Final, TypeVar, cast
 
 from msgspec import Struct
 
@@ -187,7 +187,8 @@ class UsageMeter:
         max_tags: The most tags to tell apart; further ones are counted together.
 
     Raises:
-        ConfigurationError: The limit is not an amount of money.
+        ConfigurationError: The limit is not an amount of money, or `prices` not a
+            mapping of names to `Price`.
     """
 
     __slots__ = (
@@ -208,7 +209,7 @@ class UsageMeter:
         spend_limit: Decimal | float | str | None = None,
         max_tags: int = 10_000,
     ) -> None:
-        self.prices = None if prices is None else dict(prices)
+        self.prices = None if prices is None else _table(prices)
         self.max_tags = max_tags
         self._lock = threading.Lock()
         _meters.add(self)
@@ -236,8 +237,11 @@ class UsageMeter:
     def spent(self) -> Decimal:
         """US dollars spent since the start or the last reset."""
         with self._lock:
-            tallies = list(self._tallies.values())
-        return sum((tally.cost() for tally in tallies), Decimal(0))
+            return self._sum()
+
+    def _sum(self) -> Decimal:
+        """What has been spent; the lock is held, for calls in other threads count."""
+        return sum((tally.cost() for tally in self._tallies.values()), Decimal(0))
 
     @property
     def spend_limit(self) -> Decimal | None:
@@ -247,9 +251,8 @@ class UsageMeter:
     @spend_limit.setter
     def spend_limit(self, limit: Decimal | float | str | None) -> None:
         amount = None if limit is None else _money(limit)
-        spent = self.spent
         with self._lock:
-            self._limit, self._spent = amount, spent
+            self._limit, self._spent = amount, self._sum()
 
     @property
     def remaining(self) -> Decimal | None:
@@ -362,6 +365,19 @@ class UsageMeter:
             else:
                 tag = OTHER_TAGS
         return self._tallies.setdefault((model, tag), _Tally())
+
+
+def _table(prices: object) -> dict[str, Price]:
+    """A price table, checked before an answer is paid for that it cannot price."""
+    if not isinstance(prices, Mapping):
+        message = "prices must be a mapping of names of models to Price"
+        raise ConfigurationError(message)
+    found = dict(cast("Mapping[object, object]", prices))
+    for name, price in found.items():
+        if type(name) is not str or not isinstance(price, Price):
+            message = f"the price of {name!r:.80} must be a Price(...)"
+            raise ConfigurationError(message)
+    return cast("dict[str, Price]", found)
 
 
 def _money(amount: Decimal | float | str) -> Decimal:

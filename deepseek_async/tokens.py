@@ -18,7 +18,7 @@ from typing import Any, Final, Protocol, TypeAlias, cast
 import msgspec
 from msgspec import Struct
 
-from .errors import ConfigurationError, MissingExtraError
+from .errors import ConfigurationError, InvalidRequestError, MissingExtraError
 
 Method: TypeAlias = str
 """How tokens were counted: `estimate`, `tokenizer`, or a counter's own word."""
@@ -146,13 +146,26 @@ def count_tokens(
     Returns:
         The count and its method. For messages even a tokenizer's count leans on
         assumptions: `MESSAGE_OVERHEAD` and `MEDIA_TOKENS`.
+
+    Raises:
+        InvalidRequestError: It is neither text nor messages as dicts.
     """
     chosen = counter or EstimatedTokens()
     if isinstance(content, str):
         tokens = chosen.count(content)
     else:
-        tokens = sum(sum(message_tokens(message, chosen)) for message in content)
+        tokens = _messages_tokens(content, chosen)
     return TokenCount(tokens=tokens, method=chosen.method)
+
+
+def _messages_tokens(
+    messages: Iterable[Mapping[str, Any]], counter: TokenCounter
+) -> int:
+    try:
+        return sum(sum(message_tokens(message, counter)) for message in messages)
+    except (AttributeError, TypeError, ValueError, NotImplementedError):
+        problem = "messages to be counted must be dicts of JSON values"
+    raise InvalidRequestError(problem, param="messages")
 
 
 def message_tokens(

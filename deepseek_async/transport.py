@@ -388,6 +388,11 @@ class LiveResponse:
         if self._reason is None:
             self._reason = reason or StreamClosedError()
         self._end()
+        content = self._content
+        if not content.is_eof() and content.exception() is None:
+            # aiohttp would raise an exception that all readers share, and which would
+            # keep the frames of each of them, request and all, for ever.
+            content.set_exception(aiohttp.ClientConnectionError("Connection closed"))
         self._response.close()
 
     def _end(self) -> None:

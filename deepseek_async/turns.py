@@ -9,21 +9,21 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
-from types import TracebackType
-from typing import Any, Literal, Protocol, Self, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 from msgspec import Struct
 
 from .endpoints import ChatCompletions
 from .errors import StreamClosedError, StreamInterruptedError
 from .history import PlainMessage
+from .reading import SingleReader
 from .types.chat import ChatCompletion, ToolCall
 from .types.events import ChatEvent, Resumed, TextDelta
 from .types.usage import Usage
 
 
 class ToolStarted(Struct, kw_only=True, frozen=True):
-    """A tool begins to run.
+    """A tool begins to run, or to wait for its turn.
 
     Attributes:
         tool_call: The call as the model wrote it.
@@ -71,7 +71,7 @@ class RoundFinished(Struct, kw_only=True, frozen=True):
         number: 1 for the first round.
         completion: The model's answer.
         messages: What the round adds to the history: the assistant message, then a
-            tool message for each call in the order of the calls.
+            tool message for each call that was run, in the order of the calls.
         pending: Calls of functions that are not run here: the caller answers them.
     """
 
@@ -158,7 +158,7 @@ class Turn:
             self.calls.append(event)
 
 
-class TurnStream:
+class TurnStream(SingleReader[TurnEvent]):
     """A turn while it happens: an async iterator of events.
 
     Use it in `async with`, so that leaving early ends what is under way at once:
@@ -167,14 +167,16 @@ class TurnStream:
             async for text in turn.text():
                 print(text, end="")
 
+    One task reads it at a time. A wait for it that is cancelled ends the turn.
+
     Args:
         events: The turn's events.
     """
 
-    __slots__ = ("_events", "_is_complete", "_turn")
+    __slots__ = ("_is_complete", "_turn")
 
     def __init__(self, events: AsyncGenerator[TurnEvent, None]) -> None:
-        self._events = events
+        super().__init__(events)
         self._turn = Turn()
         self._is_complete = False
 
@@ -194,10 +196,12 @@ class TurnStream:
         """The next event.
 
         Raises:
+            StreamInUseError: Another task is reading it.
+            StreamClosedError: Another task closed it meanwhile.
             DeepSeekError: As the call that began the turn.
         """
         try:
-            event = await anext(self._events)
+            event = await self._next()
         except StopAsyncIteration:
             self._is_complete = bool(self._turn.rounds)
             raise
@@ -207,21 +211,27 @@ class TurnStream:
     async def text(self) -> AsyncGenerator[str, None]:
         """The visible text of all rounds, piece by piece.
 
+        Leaving it early closes the stream.
+
         Raises:
             StreamInterruptedError: A resumed answer began anew, after text of it had
                 been given out; only the events can tell what is void.
             DeepSeekError: As the call that began the turn.
         """
         is_shown = False
-        async for event in self:
-            if isinstance(event, TextDelta):
-                is_shown = True
-                yield event.text
-            elif isinstance(event, RoundFinished):
-                is_shown = False
-            elif is_shown and _is_restart(event):
-                message = "the answer began anew after part of it had been read"
-                raise StreamInterruptedError(message)
+        try:
+            async for event in self:
+                if isinstance(event, TextDelta):
+                    is_shown = True
+                    yield event.text
+                elif isinstance(event, RoundFinished):
+                    is_shown = False
+                elif is_shown and _is_restart(event):
+                    message = "the answer began anew after part of it had been read"
+                    raise StreamInterruptedError(message)
+        except GeneratorExit:
+            await self.aclose()
+            raise
 
     async def turn(self) -> Turn:
         """Read to the end.
@@ -238,21 +248,6 @@ class TurnStream:
         if not self._is_complete:
             raise StreamClosedError
         return self._turn
-
-    async def aclose(self) -> None:
-        """End what is under way. Closing a finished turn does nothing."""
-        await self._events.aclose()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self._events.aclose()
 
 
 def _is_restart(event: TurnEvent) -> bool:

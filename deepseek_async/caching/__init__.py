@@ -7,7 +7,7 @@ store                   where answers are kept
 
 from __future__ import annotations
 
-from .sharing import CacheControl, SharedAnswers, check_control
+from .sharing import CacheControl, SharedAnswers, Terms, check_control
 from .store import FileCache, Kept, MemoryCache, ResponseCache
 
 __all__ = [
@@ -17,5 +17,6 @@ __all__ = [
     "MemoryCache",
     "ResponseCache",
     "SharedAnswers",
+    "Terms",
     "check_control",
 ]

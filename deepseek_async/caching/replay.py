@@ -12,9 +12,17 @@ import re
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Final
 
+from ..accumulate import ChatAccumulator
 from ..errors import ClientClosedError, DeepSeekError
 from ..metering import Charge
-from ..streaming import ChatStream, DerivedStream
+from ..streaming import (
+    ChatStream,
+    DerivedStream,
+    begins_anew,
+    mark_shown,
+    take_chunks,
+)
+from ..timeouts import deadline_error
 from ..types.chat import (
     ChatCompletion,
     ChatCompletionChunk,
@@ -38,6 +46,7 @@ class Tape:
 
     Attributes:
         chunks: The chunks so far.
+        takes: How often the answer was begun anew, and with it `chunks`.
         is_done: Whether there will be no more.
         failure: Why not, if the answer broke.
         meta: How the answer came about, once it is whole.
@@ -47,12 +56,15 @@ class Tape:
 
     def __init__(self) -> None:
         self.chunks: list[ChatCompletionChunk] = []
+        self.takes = 0
         self.is_done = False
         self.failure: DeepSeekError | None = None
         self.meta: ResponseMeta | None = None
         self.breaks: tuple[Resumed, ...] = ()
         self.charge: Charge | None = None
         self._is_opened = False
+        self._is_shown = False
+        self._live: ChatStream | None = None
         self._listeners = 0
         self._waiting: set[asyncio.Future[None]] = set()
         self._recording: asyncio.Task[None] | None = None
@@ -89,22 +101,37 @@ class Tape:
     ) -> None:
         try:
             async with await open_stream() as stream:
+                self._live = stream
+                if self._is_shown:
+                    mark_shown(stream)
                 self._is_opened = True
                 self.wake()
-                while (chunks := await stream.read_chunks()) is not None:
+                while (chunks := await take_chunks(stream)) is not None:
+                    self._note(stream.breaks)
                     self.chunks += chunks
-                    self.breaks = stream.breaks
                     self.wake()
-                self.breaks = stream.breaks
+                self._note(stream.breaks)
                 self.meta = stream.meta
                 await keep(await stream.completion())
         except DeepSeekError as error:
             self.failure = error.with_traceback(None)
         finally:
+            self._live = None
             if self.meta is None and self.failure is None:
                 self.failure = ClientClosedError("the recording was cancelled")
             self.is_done = True
             self.wake()
+
+    def _note(self, breaks: tuple[Resumed, ...]) -> None:
+        if begins_anew(breaks[len(self.breaks) :]):
+            self.chunks = []
+            self.takes += 1
+        self.breaks = breaks
+
+    def mark_shown(self) -> None:
+        """A listener reads on who could not know that the answer was begun anew."""
+        self._is_shown = True
+        mark_shown(self._live)
 
     async def opened(self) -> None:
         """Wait for the response head.
@@ -158,12 +185,18 @@ class TapeStream(DerivedStream):
     Args:
         tape: What to play; the caller has joined it.
         charge: The call's entry in the client's meter.
+        deadline: How long all of it may take, in seconds.
     """
 
-    def __init__(self, tape: Tape, charge: Charge) -> None:
+    def __init__(
+        self, tape: Tape, charge: Charge, deadline: float | None = None
+    ) -> None:
         super().__init__(None, charge)
         self._tape = tape
         self._place = 0
+        self._take = tape.takes
+        self._deadline = deadline
+        self._ends_at = None if deadline is None else self._loop.time() + deadline
         self._has_left = False
 
     @property
@@ -173,17 +206,50 @@ class TapeStream(DerivedStream):
 
     async def _more(self, *, heartbeats: bool) -> list[ChatCompletionChunk] | None:  # noqa: ARG002 - a tape has none
         tape = self._tape
-        while self._place >= len(tape.chunks):
+        while self._is_played():
             if self._failure is not None:
                 raise self._failure
             if tape.failure is not None:
                 raise tape.copy_of_failure(tape.failure)
             if tape.is_done:
                 return None
-            await tape.moved()
+            await self._wait(tape.moved())
         chunks = tape.chunks[self._place :]
         self._place = len(tape.chunks)
         return chunks
+
+    def _is_played(self) -> bool:
+        """Whether everything there is so far has been played."""
+        if self._take != self._tape.takes:
+            self._take = self._tape.takes
+            self._place = 0
+            self._accumulator = ChatAccumulator()
+        return self._place >= len(self._tape.chunks)
+
+    async def opened(self) -> None:
+        """Wait for the response head.
+
+        Raises:
+            DeepSeekError: There was none, or not in time.
+        """
+        await self._wait(self._tape.opened())
+
+    async def _wait(self, event: Awaitable[None]) -> None:
+        clock = asyncio.timeout_at(self._ends_at)
+        try:
+            async with clock:
+                await event
+        except TimeoutError:
+            if self._deadline is None or not clock.expired():
+                raise
+        else:
+            return
+        self._leave()
+        raise deadline_error(self._deadline)
+
+    def mark_shown(self) -> None:
+        """Someone reads on who could not know that the answer was begun anew."""
+        self._tape.mark_shown()
 
     def _make_meta(self) -> ResponseMeta | None:
         return self._tape.meta

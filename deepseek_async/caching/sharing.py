@@ -6,18 +6,26 @@ import asyncio
 import copy
 import hashlib
 import threading
+import warnings
 import weakref
-from collections.abc import Awaitable, Callable
-from typing import Any, Final, Generic, Literal, TypeAlias, TypeVar, get_args
+from collections.abc import Awaitable, Callable, Hashable
+from typing import Any, Final, Generic, Literal, TypeAlias, TypeGuard, TypeVar, get_args
 
 import msgspec
+from msgspec import Struct, structs
 
 from ..codec import CHAT, Codec
-from ..errors import DeepSeekError, InvalidRequestError
+from ..errors import (
+    DeadlineExceededError,
+    DeepSeekError,
+    DeepSeekWarning,
+    InvalidRequestError,
+)
 from ..metering import Charge, UsageMeter
 from ..request import WireRequest
+from ..retry import RetryPolicy
 from ..streaming import ChatStream
-from ..timeouts import deadline_error
+from ..timeouts import Timeouts, deadline_error
 from ..types.chat import ChatCompletion
 from ..types.fim import Completion
 from ..types.meta import ResponseMeta
@@ -25,6 +33,7 @@ from .replay import Tape, TapeStream
 from .store import ResponseCache, encode_answer, pack, unpack
 
 A = TypeVar("A", bound=ChatCompletion | Completion)
+K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
 
 CacheControl: TypeAlias = Literal["default", "bypass", "refresh"]
@@ -35,6 +44,52 @@ CacheControl: TypeAlias = Literal["default", "bypass", "refresh"]
 """
 
 _encoder: Final = msgspec.json.Encoder(order="sorted")
+
+_PATIENCE: Final = 0.25
+"""Seconds that an answer waits to be kept; it is handed out meanwhile."""
+
+_LOOK_UP: Final = 1.0
+"""Seconds for which a cache is asked before the server is."""
+
+
+class Terms(Struct, frozen=True, kw_only=True):
+    """How a call is made. Only calls on the same terms share one, deadlines apart.
+
+    Attributes:
+        timeouts: Its clocks.
+        retry: How it is repeated.
+        resume: How its stream survives a break.
+    """
+
+    timeouts: Timeouts
+    retry: RetryPolicy
+    resume: Hashable = None
+
+    def without_deadline(self) -> Terms:
+        """The same terms, as far as they must be the same."""
+        timeouts = structs.replace(self.timeouts, deadline=None)
+        return structs.replace(self, timeouts=timeouts)
+
+
+class _Deadline:
+    """How long one of those who share a call will wait."""
+
+    __slots__ = ("_at", "limit")
+
+    def __init__(self, limit: float | None) -> None:
+        self.limit = limit
+        self._at = 0.0 if limit is None else _now() + limit
+
+    def left(self) -> float | None:
+        """Seconds, `None` without a limit."""
+        return None if self.limit is None else max(0.0, self._at - _now())
+
+
+_ENDLESS: Final = _Deadline(None)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def check_control(control: object) -> CacheControl:
@@ -103,11 +158,11 @@ class _Flight(Generic[A]):
         """Whether it is under way, and somebody waits for it."""
         return not self._task.done() and self._waiting > 0
 
-    async def join(self, seconds: float | None) -> _Landed[A]:
+    async def join(self, deadline: _Deadline) -> _Landed[A]:
         """Wait for the answer.
 
         Args:
-            seconds: The deadline of whoever waits.
+            deadline: How long whoever waits will do so.
 
         Raises:
             DeadlineExceededError: The deadline has passed.
@@ -115,13 +170,13 @@ class _Flight(Generic[A]):
         """
         self._waiting += 1
         try:
-            await asyncio.wait([self._task], timeout=seconds)
+            await asyncio.wait([self._task], timeout=deadline.left())
         finally:
             self._waiting -= 1
             if not self._waiting:
                 self._task.cancel()
-        if not self._task.done() and seconds is not None:
-            raise deadline_error(seconds)
+        if not self._task.done() and deadline.limit is not None:
+            raise deadline_error(deadline.limit)
         return self._task.result()
 
 
@@ -132,13 +187,15 @@ def _retrieve(task: asyncio.Task[Any]) -> None:
 
 
 class _UnderWay:
-    """What is on the wire in one event loop, by key."""
+    """What is on the wire in one event loop, by key and terms, and being kept."""
 
-    __slots__ = ("__weakref__", "flights", "tapes")
+    __slots__ = ("__weakref__", "flights", "kept", "tapes", "writing")
 
     def __init__(self) -> None:
-        self.flights: dict[str, _Flight[Any]] = {}
-        self.tapes: dict[str, Tape] = {}
+        self.flights: dict[tuple[str, Terms], _Flight[Any]] = {}
+        self.tapes: dict[tuple[str, Terms], Tape] = {}
+        self.kept: dict[str, bytes] = {}
+        self.writing: set[asyncio.Task[None]] = set()
 
 
 class SharedAnswers:
@@ -170,7 +227,7 @@ class SharedAnswers:
         control: CacheControl,
         codec: Codec[A],
         ask: Callable[[], Awaitable[A]],
-        deadline: float | None,
+        terms: Terms,
     ) -> A:
         """An answer from the cache, or from the wire.
 
@@ -179,7 +236,7 @@ class SharedAnswers:
             control: What it wants of the cache.
             codec: Decodes its answer.
             ask: Sends it.
-            deadline: How long it may take, in seconds.
+            terms: How it is made.
 
         Raises:
             DeadlineExceededError: Another's call, which it joined, took too long.
@@ -191,14 +248,20 @@ class SharedAnswers:
             if found is not None:
                 return self._give(found, request)
         flights = self._under_way().flights
-        flight: _Flight[A] | None = flights.get(key)
-        if control == "default" and flight is not None and flight.can_be_joined:
-            return await self._follow(flight, request, codec, deadline)
+        place = key, terms.without_deadline()
+        own, deadline = _Deadline(terms.timeouts.deadline), _ENDLESS
+        while control == "default" and _can_be_joined(flight := flights.get(place)):
+            try:
+                return await self._follow(flight, request, codec, own)
+            except DeadlineExceededError:
+                if own.left() == 0:
+                    raise
+                deadline = own  # it was another's that passed
         begun: _Flight[A] = _Flight(
-            lambda: self._ask_and_keep(key, ask), lambda: _drop(flights, key, begun)
+            lambda: self._ask_and_keep(key, ask), lambda: _drop(flights, place, begun)
         )
-        flights[key] = begun
-        landed = await begun.join(None)  # the call has its own deadline
+        flights[place] = begun
+        landed = await begun.join(deadline)  # the call itself has a deadline, too
         return landed.answer
 
     async def _follow(
@@ -206,7 +269,7 @@ class SharedAnswers:
         flight: _Flight[A],
         request: WireRequest,
         codec: Codec[A],
-        deadline: float | None,
+        deadline: _Deadline,
     ) -> A:
         try:
             landed = await flight.join(deadline)
@@ -226,7 +289,7 @@ class SharedAnswers:
         return answer
 
     async def _look_up(self, key: str, codec: Codec[A]) -> A | None:
-        value = await self._cache.get(key)
+        value = self._under_way().kept.get(key) or await self._read(key)
         kept = unpack(value) if value is not None else None
         if kept is None:
             return None
@@ -245,15 +308,44 @@ class SharedAnswers:
         return landed
 
     async def _keep(self, key: str, landed: _Landed[A]) -> None:
-        if is_worth_keeping(landed.answer):
-            packed = pack(landed.encoded, landed.meta.request_id)
+        """Keep an answer; a cache that takes its time must not hold it up."""
+        if not is_worth_keeping(landed.answer):
+            return
+        under_way = self._under_way()
+        packed = pack(landed.encoded, landed.meta.request_id)
+        under_way.kept[key] = packed
+        writing = asyncio.create_task(self._write(key, packed))
+        under_way.writing.add(writing)
+        writing.add_done_callback(under_way.writing.discard)
+        writing.add_done_callback(lambda _: _drop(under_way.kept, key, packed))
+        writing.add_done_callback(_retrieve)
+        await asyncio.wait([writing], timeout=_PATIENCE)
+
+    async def _read(self, key: str) -> bytes | None:
+        """What the cache has; nothing if it fails or is slow, for the server has it."""
+        try:
+            async with asyncio.timeout(_LOOK_UP):
+                found: object = await self._cache.get(key)
+        except Exception as error:  # noqa: BLE001 - of a store that may be anyone's
+            _warn(f"could not be read: {type(error).__name__}")
+            return None
+        if found is None or isinstance(found, bytes):
+            return found
+        _warn("returned something else than bytes")
+        return None
+
+    async def _write(self, key: str, packed: bytes) -> None:
+        try:
             await self._cache.set(key, packed)
+        except Exception as error:  # noqa: BLE001 - of a store that may be anyone's
+            _warn(f"could not be written: {type(error).__name__}")
 
     async def stream(
         self,
         request: WireRequest,
         control: CacheControl,
-        open_stream: Callable[[Charge], Awaitable[ChatStream]],
+        open_stream: Callable[[WireRequest, Charge], Awaitable[ChatStream]],
+        terms: Terms,
     ) -> ChatStream:
         """A stream from the cache, or from the wire.
 
@@ -261,6 +353,7 @@ class SharedAnswers:
             request: The request.
             control: What it wants of the cache.
             open_stream: Sends it.
+            terms: How it is made.
 
         Raises:
             DeepSeekError: As `open_stream`.
@@ -270,32 +363,44 @@ class SharedAnswers:
         if control == "default":
             found = await self._look_up(key, CHAT)
             if found is not None:
-                return await _play(Tape.of(found, found.meta), free)
+                return await _play(Tape.of(found, found.meta), free, None)
         tapes = self._under_way().tapes
-        tape = tapes.get(key)
+        shared = terms.without_deadline()
+        place, deadline = (key, shared), terms.timeouts.deadline
+        tape = tapes.get(place)
         if control == "default" and tape is not None and tape.is_playing:
-            return await _play(tape, free)
+            return await _play(tape, free, deadline)
         charge = self._meter.open(request.model, request.tag)
-        tape = tapes[key] = Tape()
+        asked = copy.copy(request)
+        asked.timeouts = shared.timeouts  # each listener has a deadline of its own
+        tape = tapes[place] = Tape()
         tape.record(
-            lambda: open_stream(charge),
+            lambda: open_stream(asked, charge),
             lambda answer: self._keep(key, _Landed(answer)),
-            lambda: _drop(tapes, key, tape),
+            lambda: _drop(tapes, place, tape),
         )
-        return await _play(tape, charge.receipt())
+        return await _play(tape, charge.receipt(), deadline)
 
 
-def _drop(table: dict[str, T], key: str, item: T) -> None:
+def _can_be_joined(flight: _Flight[A] | None) -> TypeGuard[_Flight[A]]:
+    return flight is not None and flight.can_be_joined
+
+
+def _warn(problem: str) -> None:
+    warnings.warn(f"the response cache {problem}", DeepSeekWarning, stacklevel=1)
+
+
+def _drop(table: dict[K, T], key: K, item: T) -> None:
     """Forget an item, unless another has taken its place."""
     if table.get(key) is item:
         del table[key]
 
 
-async def _play(tape: Tape, charge: Charge) -> TapeStream:
+async def _play(tape: Tape, charge: Charge, deadline: float | None) -> TapeStream:
     tape.join()
-    stream = TapeStream(tape, charge)
+    stream = TapeStream(tape, charge, deadline)
     try:
-        await tape.opened()
+        await stream.opened()
     except BaseException:
         stream.abort()
         raise

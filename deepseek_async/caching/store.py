@@ -59,8 +59,9 @@ DELETE FROM answers WHERE key IN (
 class ResponseCache(ABC):
     """Keeps encoded answers by key; a subclass may keep them anywhere.
 
-    Pass one as `AsyncDeepSeek(cache=...)`. A failure to read or write should be no
-    failure of the call: return `None`, or do nothing.
+    Pass one as `AsyncDeepSeek(cache=...)`. A failure to read or write, and
+    a store that is slow, are no failure of the call: it is a `DeepSeekWarning` or a
+    miss, and the answer is handed out while it is still being written.
 
     Args:
         scope: Set it apart from other users of the same store. Answers are found by

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from ..errors import (
     ConfigurationError,
     ContextBudgetError,
+    ContextLengthExceededError,
     UnfinishedAnswerError,
     raise_for_finish_reason,
 )
@@ -112,19 +113,26 @@ def history_limit(params: Mapping[str, Any], counter: TokenCounter) -> int:
     limit = CONTEXT_TOKENS - _answer_tokens(params)
     tools = params.get("tools") or params.get("functions")
     if tools:
-        plain = msgspec.json.encode(list(tools), enc_hook=_opened)
-        limit -= counter.count(plain.decode())
+        limit -= _tool_tokens(tools, counter)
     return limit
+
+
+def _tool_tokens(tools: Iterable[object], counter: TokenCounter) -> int:
+    try:
+        plain = msgspec.json.encode(list(tools), enc_hook=_opened)
+    except (TypeError, ValueError, NotImplementedError, RecursionError):
+        return 0  # the request is refused, and with better words
+    return counter.count(plain.decode())
 
 
 def _answer_tokens(params: Mapping[str, Any]) -> int:
     """The tokens that an answer may take, the API's default if not said."""
-    limit: int | None = params.get("max_tokens")
-    if limit is not None:
+    limit: object = params.get("max_tokens")
+    if isinstance(limit, int):
         return limit
     if not is_thinking(params):
         return _ANSWER_TOKENS
-    hard = params.get("reasoning_effort") in {"max", "ultra"}
+    hard = params.get("reasoning_effort") in ("max", "ultra")
     return _MAX_EFFORT_TOKENS if hard else _THINKING_TOKENS
 
 
@@ -142,7 +150,8 @@ class Fit(Struct, frozen=True, kw_only=True):
         dropped: How many exchanges are gone.
         is_summarized: Whether a summary stands for them.
         is_summary_refused: Whether a summary was made and thrown away, as it was cut,
-            empty, or no shorter than what it was to replace.
+            empty, or no shorter than what it was to replace, or could not be made, as
+            that was too long.
         usage: What the summary cost.
     """
 
@@ -167,6 +176,21 @@ class ContextPolicy(Protocol):
             ContextBudgetError: What must be kept is too long.
         """
         ...
+
+
+def checked_policy(policy: ContextPolicy) -> ContextPolicy:
+    """Return a policy, or refuse what is none.
+
+    Args:
+        policy: What a caller gave as one.
+
+    Raises:
+        ConfigurationError: It cannot fit a history.
+    """
+    if not callable(getattr(policy, "fit", None)):
+        message = f"context must be a policy, not {type(policy).__name__}"
+        raise ConfigurationError(message)
+    return policy
 
 
 class KeepAll(Struct, frozen=True):
@@ -208,6 +232,7 @@ class Summarize(Struct, frozen=True, kw_only=True):
     The summary becomes a system message after the first ones; the next summary
     takes it in. A summary that is cut, empty, or no shorter than what it replaces is
     refused, and the exchanges are dropped without one; an earlier summary then stays.
+    So it is where the exchanges are too long to be summarized at once.
 
     Attributes:
         limit: Tokens that the history may take; the model's context less the answer
@@ -236,9 +261,14 @@ class Summarize(Struct, frozen=True, kw_only=True):
         kept = transcript.without_oldest(dropped)
         old = [transcript.summary] if transcript.summary else []
         replaced = [*old, *transcript.exchanges[:dropped]]
-        completion = await room.ask(
-            self._question(replaced), max_tokens=self.max_tokens, model=self.model
-        )
+        try:
+            completion = await room.ask(
+                self._question(replaced), max_tokens=self.max_tokens, model=self.model
+            )
+        except ContextLengthExceededError:
+            # What is too long for the one who summarizes as well can only be dropped.
+            fit = Fit(transcript=kept, dropped=dropped, is_summary_refused=True)
+            return _checked(fit, room, self.limit)
         message = {"role": "system", "content": _SUMMARY_HEAD + completion.text.strip()}
         summary = Exchange.of([message], room.counter)
         is_good = _is_whole(completion) and summary.tokens < sum(

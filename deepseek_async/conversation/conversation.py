@@ -14,17 +14,37 @@ from ..errors import (
     ToolCallsPendingError,
     raise_for_finish_reason,
 )
-from ..history import PlainMessage, is_thinking, plain_message, with_empty_reasoning
+from ..history import (
+    PlainMessage,
+    is_thinking,
+    listed,
+    plain_message,
+    with_empty_reasoning,
+    with_lists,
+)
 from ..params import CallOptions, ChatOptions
 from ..tokens import EstimatedTokens, TokenCount, TokenCounter
 from ..turns import AnswerTurn, Turn, TurnEvent, TurnStream, finish
 from ..types.chat import ChatCompletion
 from ..types.request import Content, Message
 from ..types.usage import Usage
-from .context import ContextPolicy, DropOldest, Fit, Room, history_limit
+from .context import (
+    ContextPolicy,
+    DropOldest,
+    Fit,
+    Room,
+    checked_policy,
+    history_limit,
+)
 from .prefix import PrefixDrift, find_prefix_drift
 from .saved import load, save
-from .transcript import Exchange, Transcript, tool_messages, user_messages
+from .transcript import (
+    Exchange,
+    Transcript,
+    system_messages,
+    tool_messages,
+    user_messages,
+)
 
 _KEPT_OPTIONS: Final = (*CallOptions.__annotations__, "user_id")
 """Options of a conversation that hold for its summaries too."""
@@ -85,13 +105,13 @@ class Conversation:
     ) -> None:
         self._answer = answer
         self.model = model
-        self._context = context or DropOldest()
+        self._context = checked_policy(context or DropOldest())
         self._counter = tokens or EstimatedTokens()
         self._lost_reasoning: LostReasoning = lost_reasoning
-        self._options = dict(options or {})
-        given = [system] if isinstance(system, str) else system or ()
-        head: list[Message] = [{"role": "system", "content": text} for text in given]
-        self._transcript = Transcript.of([*head, *messages], self._counter)
+        self._options = with_lists(options or {})
+        self._transcript = Transcript.of(
+            [*system_messages(system), *listed(messages, "messages")], self._counter
+        )
         self._results: dict[str, Content] = {}
         self._is_busy = False
         self._sent: Mapping[str, Any] | None = None
@@ -196,7 +216,7 @@ class Conversation:
         self._refuse_if_busy()
         self._is_busy = True
         try:
-            params = {**self._options, **options, "model": self.model}
+            params = with_lists({**self._options, **options, "model": self.model})
             draft, is_new = self._draft(content, reminder)
             waiting = self._transcript.with_last(draft, instead=not is_new)
             fit = await self._fit(waiting, params)
@@ -345,8 +365,8 @@ class Conversation:
     def to_json(self) -> bytes:
         """The conversation as JSON, for `client.load_conversation`.
 
-        It holds the messages, the model and the options that are JSON. Tools, the
-        policy, clocks, headers, tag and key are not in it: they are given again when
+        It holds the messages, the model and the options that are JSON. Tools,
+        policies, clocks, headers, tag and key are not in it: they are given again when
         loading. A turn under way is not part of it.
 
         Raises:

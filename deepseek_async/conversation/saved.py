@@ -9,8 +9,8 @@ import msgspec
 from msgspec import Struct
 
 from ..errors import InvalidRequestError, SavedConversationError
-from ..history import PlainMessage, is_mapping
-from ..params import CallOptions
+from ..history import PlainMessage, find_misshapen, is_mapping
+from ..params import CallOptions, ChatOptions
 from ..tokens import TokenCounter
 from ..types.request import Content, RequestStruct
 from ..types.usage import Usage
@@ -18,7 +18,9 @@ from .transcript import Exchange, Transcript
 
 VERSION: Final = 1
 
-_LEFT_OUT: Final = frozenset({*CallOptions.__annotations__, "tools", "functions"})
+_LEFT_OUT: Final = frozenset(
+    {*CallOptions.__annotations__, "tools", "functions", "resume"}
+)
 
 
 class SavedConversation(Struct, kw_only=True):
@@ -27,8 +29,8 @@ class SavedConversation(Struct, kw_only=True):
     Attributes:
         version: Of the format.
         model: The model.
-        options: The chat options that are JSON; tools, clocks, retry policy, headers
-            and tag are the program's own affair.
+        options: The chat options that are JSON; tools, clocks, retry and resume
+            policy, headers and tag are the program's own affair.
         head: The first system messages.
         summary: The summary, if there is one.
         exchanges: The other messages, by exchange.
@@ -151,9 +153,10 @@ def _problem(saved: SavedConversation) -> str:
         return f"version {saved.version} is not known here"
     groups = [saved.head, saved.summary or [], *saved.exchanges]
     for message in (one for group in groups for one in group):
-        if not isinstance(message.get("role"), str):
-            return "a message has no role"
+        problem = find_misshapen(message)
+        if problem:
+            return f"a message is misshapen: {problem}"
     for name in saved.options:
-        if name in _LEFT_OUT:
+        if name in _LEFT_OUT or name not in ChatOptions.__annotations__:
             return f"{name} does not belong in a file"
     return ""

@@ -8,7 +8,8 @@ from itertools import takewhile
 from msgspec import Struct
 from msgspec.structs import replace
 
-from ..history import PlainMessage, plain_message
+from ..errors import InvalidRequestError
+from ..history import PlainMessage, find_misshapen, is_for_caller, listed, plain_message
 from ..tokens import TokenCounter, message_tokens
 from ..types.request import Content, Message
 
@@ -71,7 +72,7 @@ class Transcript(Struct, frozen=True):
         Raises:
             InvalidRequestError: One is no message.
         """
-        plain = [plain_message(message) for message in messages]
+        plain = [_sound(message) for message in messages]
         head = list(takewhile(lambda message: message["role"] == "system", plain))
         grouped = _grouped(plain[len(head) :])
         return cls(
@@ -90,7 +91,8 @@ class Transcript(Struct, frozen=True):
         """The ids of calls in the last exchange that have no tool message yet."""
         waiting: list[str] = []
         for message in self.exchanges[-1].messages if self.exchanges else ():
-            waiting += [call["id"] for call in message.get("tool_calls") or ()]
+            calls: list[PlainMessage] = message.get("tool_calls") or []
+            waiting += [call["id"] for call in calls if is_for_caller(call.get("type"))]
             if message["role"] == "tool" and message.get("tool_call_id") in waiting:
                 waiting.remove(message["tool_call_id"])
         return waiting
@@ -123,6 +125,14 @@ class Transcript(Struct, frozen=True):
             count: How many.
         """
         return replace(self, exchanges=self.exchanges[count:])
+
+
+def _sound(message: Message) -> PlainMessage:
+    plain = plain_message(message)
+    problem = find_misshapen(plain)
+    if problem:
+        raise InvalidRequestError(problem, param="messages")
+    return plain
 
 
 def _grouped(messages: list[PlainMessage]) -> Iterator[list[PlainMessage]]:
@@ -166,3 +176,16 @@ def user_messages(content: Content | None, reminder: str | None) -> list[PlainMe
     if content is not None:
         found.append(plain_message({"role": "user", "content": content}))
     return found
+
+
+def system_messages(system: object) -> list[PlainMessage]:
+    """The instructions at the head of a conversation.
+
+    Args:
+        system: One text, or several for several messages.
+
+    Raises:
+        InvalidRequestError: It is something else.
+    """
+    given = [system] if isinstance(system, str) else listed(system or (), "system")
+    return [{"role": "system", "content": text} for text in given]

@@ -88,6 +88,17 @@ BY_FINISH_REASON: dict[str, type[UnfinishedAnswerError]] = {
 """Finish reasons that mean the answer is not whole."""
 
 
+def is_refusal(completion: ChatCompletion) -> bool:
+    """Whether an answer is a refusal, in fields the API does not document yet.
+
+    Args:
+        completion: An answer, awaited or folded from a stream.
+    """
+    return completion.finish_reason == "refusal" or any(
+        choice.message.extra.get("refusal") for choice in completion.choices
+    )
+
+
 def raise_for_finish_reason(completion: ChatCompletion) -> ChatCompletion:
     """Return the completion, or raise if its answer is not whole.
 
@@ -102,6 +113,7 @@ def raise_for_finish_reason(completion: ChatCompletion) -> ChatCompletion:
         ContentFilterFinishError: The content filter cut or withheld it.
         InsufficientSystemResourceError: The server ran out of capacity.
         AbortedFinishError: The server aborted it.
+        RefusedAnswerError: It is a refusal.
         EmptyAnswerError: It has neither text nor tool calls.
         UnfinishedAnswerError: It ended with no finish reason, or with a word that
             this library does not know.
@@ -110,6 +122,8 @@ def raise_for_finish_reason(completion: ChatCompletion) -> ChatCompletion:
     error: type[UnfinishedAnswerError] | None = None
     if reason in BY_FINISH_REASON:
         error = BY_FINISH_REASON[reason]
+    elif is_refusal(completion):
+        error = RefusedAnswerError
     elif not completion.is_finished:
         error = UnfinishedAnswerError
     elif completion.is_empty:
@@ -118,4 +132,6 @@ def raise_for_finish_reason(completion: ChatCompletion) -> ChatCompletion:
         return completion
     hint = " with reasoning only" if completion.is_reasoning_only else ""
     message = f"the answer ended{hint}, finish_reason {reason!r}"
+    if error is RefusedAnswerError:
+        message = "the model refused to answer"
     raise error(message, completion=completion, finish_reason=reason)

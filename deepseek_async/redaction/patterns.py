@@ -97,7 +97,8 @@ class PatternRedactor(Redactor):
                 for part in filter(is_object, content):
                     self._hide_in(part, ("text",), vault)
             calls = message.get("tool_calls")
-            functions = [call.get("function") for call in calls or ()]
+            calls = filter(is_object, calls) if is_array(calls) else ()
+            functions = [call.get("function") for call in calls]
             for function in (*functions, message.get("function_call")):
                 if is_object(function):
                     self._hide_in(function, ("arguments",), vault)
@@ -117,4 +118,9 @@ class PatternRedactor(Redactor):
 
 
 def _hider(vault: Vault, kind: str) -> Callable[[re.Match[str]], str]:
-    return lambda match: vault.hide(kind, match[0])
+    def hide(match: re.Match[str]) -> str:
+        if vault.cuts(match.string, *match.span()):
+            return match[0]  # a piece of a placeholder tells nothing
+        return vault.hide(kind, match[0])
+
+    return hide

@@ -24,6 +24,7 @@ from ..types.fim import Completion
 
 Messages: TypeAlias = list[dict[str, Any]]
 
+_LONGEST: Final = 1 + 32 + 1 + 9 + 1
 _PLACEHOLDER: Final = re.compile(r"\[[A-Z][A-Z0-9]{0,31}_[0-9]{1,9}\]")
 KIND: Final = re.compile(r"[A-Z][A-Z0-9]{0,31}")
 """What the kind of a hidden text may be called."""
@@ -76,7 +77,8 @@ class Vault:
             number += 1
         self._counts[kind] = number
         self._placeholders[kind, original] = made
-        self._originals[made] = original
+        # It may hold placeholders itself: another redactor has been there before.
+        self._originals[made] = self.restore(original)
         return made
 
     def restore(self, text: str, *, in_json: bool = False) -> str:
@@ -96,6 +98,21 @@ class Vault:
             return _encoder.encode(found)[1:-1].decode() if in_json else found
 
         return _PLACEHOLDER.sub(original_of, text)
+
+    def cuts(self, text: str, start: int, end: int) -> bool:
+        """Whether a piece of a text begins or ends amid a placeholder of this vault.
+
+        Args:
+            text: The text.
+            start: Where the piece begins.
+            end: Where it ends.
+        """
+        return any(self._is_amid(text, place) for place in (start, end))
+
+    def _is_amid(self, text: str, place: int) -> bool:
+        opened = text.rfind("[", max(0, place - _LONGEST), place)
+        found = _PLACEHOLDER.match(text, opened) if opened >= 0 else None
+        return found is not None and found.end() > place and found[0] in self._originals
 
     def begins(self, text: str) -> bool:
         """Whether a text is the beginning of a placeholder, but not all of it."""
@@ -167,7 +184,8 @@ class Redactor:
 
         Args:
             text: Visible text, reasoning, or a title, with what was hidden put back
-                into it; in a stream one piece of it.
+                into it; in a stream one piece of it. A piece for which this raised,
+                or was cancelled, comes again if the stream is read on.
             vault: What was hidden.
 
         Returns:
@@ -216,6 +234,11 @@ class Redaction:
             for redactor in self._redactors
             if type(redactor).incoming is not Redactor.incoming
         ]
+
+    @property
+    def listens(self) -> bool:
+        """Whether any of them looks at answers."""
+        return bool(self._listeners)
 
     async def hide(self, request: WireRequest) -> tuple[WireRequest, Vault]:
         """The request as it may be sent, and what was hidden in it.

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+from collections import deque
 from collections.abc import Iterator
 
+from ..accumulate import ChatAccumulator
 from ..errors import DeepSeekError
 from ..request import WireRequest
-from ..streaming import ChatStream, DerivedStream
+from ..streaming import ChatStream, DerivedStream, begins_anew, take_chunks
 from ..types.chat import (
     ChatCompletionChunk,
     ChunkChoice,
@@ -15,6 +17,7 @@ from ..types.chat import (
     FunctionCallDelta,
     ToolCallDelta,
 )
+from ..types.events import Resumed
 from .redaction import Redaction, Restorer, Vault, wants_json
 
 
@@ -64,88 +67,130 @@ class RedactedStream(DerivedStream):
         self._in_json = wants_json(request)
         self._texts: dict[int, _Texts] = {}
         self._head: ChatCompletionChunk | None = None
+        self._breaks: tuple[Resumed, ...] = ()
+        #: Chunks with everything put back, which the redactors have yet to see.
+        self._restored: deque[ChatCompletionChunk] = deque()
+        self._has_ended = False
         self._broken: DeepSeekError | None = None
 
+    @property
+    def breaks(self) -> tuple[Resumed, ...]:
+        """The times the connection died and the stream went on; see `Resume`."""
+        return self._breaks
+
     async def _more(self, *, heartbeats: bool) -> list[ChatCompletionChunk] | None:
-        if self._broken is not None:
-            raise self._broken
+        if not self._restored and not self._has_ended:
+            await self._take(heartbeats=heartbeats)
+        if not self._restored and self._has_ended:
+            if self._broken is not None:
+                raise self._broken
+            return None
+        # One at a time: a redactor that fails or is cancelled must lose nothing.
+        if not self._redaction.listens:
+            shown = list(self._restored)
+            self._restored.clear()
+            return shown
+        if not self._restored:
+            return []
+        chunk = await self._heard(self._restored[0])
+        self._restored.popleft()
+        return [chunk]
+
+    async def _take(self, *, heartbeats: bool) -> None:
+        """Read on, and put back what was hidden."""
+        broken: DeepSeekError | None = None
+        chunks: list[ChatCompletionChunk] | None = None
         try:
-            chunks = await self._live.read_chunks(heartbeats=heartbeats)
+            chunks = await take_chunks(self._live, heartbeats=heartbeats)
         except DeepSeekError as error:
-            self._broken = error
-            chunks = None
+            broken = error
+        breaks = self._live.breaks
+        if begins_anew(breaks[len(self._breaks) :]):
+            self._accumulator = ChatAccumulator()
+            self._texts.clear()
+            self._head = None
+        self._breaks = breaks
         if chunks is not None:
-            return [await self._shown(chunk) for chunk in chunks]
-        rest = [await self._rest(index) for index in self._texts]
+            self._restored.extend(map(self._restore, chunks))
+            return
+        rest = [self._rest(index) for index in self._texts]
+        self._restored.extend(chunk for chunk in rest if chunk is not None)
         self._texts.clear()
-        return [chunk for chunk in rest if chunk is not None] or (
-            [] if self._broken is not None else None
-        )
+        self._broken, self._has_ended = broken, True
 
-    async def _shown(self, chunk: ChatCompletionChunk) -> ChatCompletionChunk:
+    def _restore(self, chunk: ChatCompletionChunk) -> ChatCompletionChunk:
         self._head = self._head or chunk
-        shown = copy.copy(chunk)  # the chunk may be shared with other readers
-        shown.choices = [await self._choice(choice) for choice in chunk.choices]
-        return shown
+        restored = copy.copy(chunk)  # the chunk may be shared with other readers
+        restored.choices = [self._choice(choice) for choice in chunk.choices]
+        return restored
 
-    async def _choice(self, choice: ChunkChoice) -> ChunkChoice:
+    def _choice(self, choice: ChunkChoice) -> ChunkChoice:
         texts = self._texts.get(choice.index)
         if texts is None:
             texts = _Texts(self._vault, in_json=self._in_json)
             self._texts[choice.index] = texts
-        shown = copy.copy(choice)
-        shown.delta = delta = copy.copy(choice.delta)
-        delta.reasoning_content = await self._piece(
+        restored = copy.copy(choice)
+        restored.delta = delta = copy.copy(choice.delta)
+        delta.reasoning_content = _piece(
             texts.reasoning, delta.reasoning_content, ends=bool(delta.content)
         )
-        delta.content = await self._piece(texts.content, delta.content)
+        delta.content = _piece(texts.content, delta.content)
         if delta.title:
-            delta.title = await self._final(self._vault.restore(delta.title))
+            delta.title = self._vault.restore(delta.title)
         if delta.function_call is not None:
             delta.function_call = _function(delta.function_call, texts.legacy)
         if delta.tool_calls:
             delta.tool_calls = [_call(call, texts) for call in delta.tool_calls]
         if choice.finish_reason is not None:
-            await self._finish(delta, texts)
-        return shown
+            _finish(delta, texts)
+        return restored
 
-    async def _piece(
-        self, restorer: Restorer, text: str | None, *, ends: bool = False
-    ) -> str | None:
-        shown = restorer.feed(text) if text else ""
-        if ends:
-            shown += restorer.end()
-        return await self._final(shown) if shown else text and ""
+    async def _heard(self, chunk: ChatCompletionChunk) -> ChatCompletionChunk:
+        """A chunk as the redactors want the caller to see it."""
+        heard = copy.copy(chunk)
+        heard.choices = [copy.copy(choice) for choice in chunk.choices]
+        for choice in heard.choices:
+            choice.delta = delta = copy.copy(choice.delta)
+            for field in ("reasoning_content", "content", "title"):
+                if text := getattr(delta, field):
+                    shown = await self._redaction.shown(text, self._vault)
+                    setattr(delta, field, shown)
+        return heard
 
-    async def _final(self, text: str) -> str:
-        return await self._redaction.shown(text, self._vault)
-
-    async def _finish(self, delta: Delta, texts: _Texts) -> None:
-        """Add what is still held back to the last delta."""
-        if held := texts.reasoning.end():
-            delta.reasoning_content = (delta.reasoning_content or "") + held
-        if held := texts.content.end():
-            delta.content = (delta.content or "") + await self._final(held)
-        if held := texts.legacy.end():
-            function = delta.function_call or FunctionCallDelta()
-            function.arguments = (function.arguments or "") + held
-            delta.function_call = function
-        for index, restorer in texts.calls():
-            if held := restorer.end():
-                function = FunctionCallDelta(arguments=held)
-                call = ToolCallDelta(index=index, function=function)
-                delta.tool_calls = [*(delta.tool_calls or ()), call]
-
-    async def _rest(self, index: int) -> ChatCompletionChunk | None:
-        """A chunk of what is still held back when the stream breaks."""
+    def _rest(self, index: int) -> ChatCompletionChunk | None:
+        """A chunk of what is still held back when the stream ends or breaks."""
         delta = Delta()
-        await self._finish(delta, self._texts[index])
+        _finish(delta, self._texts[index])
         if self._head is None or delta == Delta():
             return None
         rest = copy.copy(self._head)
         rest.choices = [ChunkChoice(index=index, delta=delta)]
         rest.usage = None
         return rest
+
+
+def _piece(restorer: Restorer, text: str | None, *, ends: bool = False) -> str | None:
+    restored = restorer.feed(text) if text else ""
+    if ends:
+        restored += restorer.end()
+    return restored or (text and "")
+
+
+def _finish(delta: Delta, texts: _Texts) -> None:
+    """Add what is still held back to the last delta."""
+    if held := texts.reasoning.end():
+        delta.reasoning_content = (delta.reasoning_content or "") + held
+    if held := texts.content.end():
+        delta.content = (delta.content or "") + held
+    if held := texts.legacy.end():
+        function = delta.function_call or FunctionCallDelta()
+        function.arguments = (function.arguments or "") + held
+        delta.function_call = function
+    for index, restorer in texts.calls():
+        if held := restorer.end():
+            function = FunctionCallDelta(arguments=held)
+            call = ToolCallDelta(index=index, function=function)
+            delta.tool_calls = [*(delta.tool_calls or ()), call]
 
 
 def _function(function: FunctionCallDelta, restorer: Restorer) -> FunctionCallDelta:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import copy
-from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Final, Literal
 
 from msgspec import structs
 
 from ..accumulate import ChatAccumulator
 from ..call import Call
-from ..errors import APIConnectionError, APIError, APIStatusError, DeepSeekError
+from ..errors import (
+    APIConnectionError,
+    APIError,
+    APIStatusError,
+    DeepSeekError,
+    StreamInterruptedError,
+)
 from ..metering import Charge
 from ..session import SessionManager
 from ..streaming import ChatStream, DerivedStream, LiveChatStream
@@ -56,6 +61,7 @@ class ResumingStream(DerivedStream):
         self._breaks: tuple[Resumed, ...] = ()
         self._past: tuple[Attempt, ...] = ()
         self._is_shown = False
+        self._lost = 0  # requests to go on that failed themselves
         self._wake = asyncio.Event()
 
     @property
@@ -68,36 +74,9 @@ class ResumingStream(DerivedStream):
         """The attempts of all parts so far."""
         return _numbered(self._past + self._part.attempts)
 
-    # -- how it is read: what has been shown cannot be begun anew ------------------
-
-    def __aiter__(self) -> AsyncIterator[ChatCompletionChunk]:
+    def mark_shown(self) -> None:
+        """Someone reads on who could not know that the answer was begun anew."""
         self._is_shown = True
-        return super().__aiter__()
-
-    async def __anext__(self) -> ChatCompletionChunk:
-        """The next chunk; unlike leaving `async for`, this leaves the stream open."""
-        self._is_shown = True
-        return await super().__anext__()
-
-    def text(self) -> AsyncGenerator[str, None]:
-        """The visible text, piece by piece, reasoning left out.
-
-        Raises:
-            APIError: The stream broke, and could not go on.
-        """
-        self._is_shown = True
-        return super().text()
-
-    async def read_chunks(
-        self, *, heartbeats: bool = False
-    ) -> list[ChatCompletionChunk] | None:
-        """Every chunk that has arrived, after a wait for the first; see `ChatStream`.
-
-        Args:
-            heartbeats: Return an empty list when only keep-alives have arrived.
-        """
-        self._is_shown = True
-        return await super().read_chunks(heartbeats=heartbeats)
 
     # -- joining the parts ---------------------------------------------------------
 
@@ -107,11 +86,24 @@ class ResumingStream(DerivedStream):
         except APIError as error:
             failure = error
         else:
-            return chunks and self._join(chunks)
+            if chunks is not None:
+                return self._join(chunks)
+            if not self._breaks or is_whole(self._accumulator.completion()):
+                return None
+            failure = self._unfinished()
         return await self._survive(failure)
+
+    def _unfinished(self) -> APIError:
+        """A later part came to its end mark, but the answer did not to its own."""
+        message = "the rest of the answer ended without a finish_reason"
+        failure = StreamInterruptedError(message, request_id=self._part.request_id)
+        failure.attempts = self._part.attempts
+        return failure
 
     def _join(self, chunks: list[ChatCompletionChunk]) -> list[ChatCompletionChunk]:
         """Make the chunks of a later part look like those of the first."""
+        if not chunks:
+            return chunks
         self._parts.add(chunks)
         head = self._head = self._head or chunks[0]
         if self._breaks:
@@ -124,22 +116,67 @@ class ResumingStream(DerivedStream):
     async def _survive(self, failure: APIError) -> list[ChatCompletionChunk] | None:
         partial = self._accumulator.completion()
         if is_whole(partial) and isinstance(failure, APIConnectionError):
-            self._note("completed", failure, partial)
+            self._note("completed", failure, partial, failure.attempts)
             return None
-        wait = self._wait_after(failure) if partial.choices else None
-        if wait is None:
-            raise failure
-        if wait:
-            await self._manager.sleep(wait, self._wake)
-        blank = is_blank(partial)
-        if not blank and await self._continue(failure, partial):
-            return []
-        if not blank and (self._is_shown or not self._policy.restart):
-            raise failure
-        await self._restart(failure, partial)
-        return []
+        latest, spent = failure, failure.attempts
+        while partial.choices:
+            wait = self._wait_after(latest)
+            if wait is None:
+                break
+            if wait:
+                await self._manager.sleep(wait, self._wake)
+            try:
+                if await self._reopen(failure, partial, spent):
+                    return []
+            except APIError as error:  # going on failed: that may pass, too
+                self._lost += 1
+                latest = error
+                spent += error.attempts
+                continue
+            break
+        raise self._given_up(failure, latest, spent)
 
-    async def _continue(self, failure: APIError, partial: ChatCompletion) -> bool:
+    def _given_up(
+        self, failure: APIError, latest: APIError, spent: tuple[Attempt, ...]
+    ) -> APIError:
+        if latest is failure:
+            return failure
+        latest.attempts = _numbered(self._past + spent)
+        latest.__cause__ = failure.with_traceback(None)
+        return latest
+
+    async def _reopen(
+        self, failure: APIError, partial: ChatCompletion, spent: tuple[Attempt, ...]
+    ) -> bool:
+        """Go on, or begin anew.
+
+        Args:
+            failure: What broke the answer.
+            partial: What there is of it.
+            spent: The attempts since the part before it was opened.
+
+        Returns:
+            Whether either could be done.
+
+        Raises:
+            APIError: The server could not be asked.
+        """
+        blank = is_blank(partial)
+        if not blank and await self._continue(failure, partial, spent):
+            return True
+        if not blank and (self._is_shown or not self._policy.restart):
+            return False
+        part = await self._open(self._request.body, beta=self._request.beta)
+        self._note("restarted", failure, partial, spent)
+        self._go_on(part, anew=True)
+        if not blank:
+            self._accumulator = ChatAccumulator()
+            self._head = None
+        return True
+
+    async def _continue(
+        self, failure: APIError, partial: ChatCompletion, spent: tuple[Attempt, ...]
+    ) -> bool:
         body = continuation(self._request.body, partial, self._parts.received)
         if body is None:
             return False
@@ -148,20 +185,12 @@ class ResumingStream(DerivedStream):
         except APIStatusError as error:
             refusal = error
         else:
-            self._note("continued", failure, partial)
+            self._note("continued", failure, partial, spent)
             self._go_on(part, anew=False)
             return True
         if refusal.status not in _REFUSALS:
             raise refusal
         return False
-
-    async def _restart(self, failure: APIError, partial: ChatCompletion) -> None:
-        part = await self._open(self._request.body, beta=self._request.beta)
-        self._note("restarted", failure, partial)
-        self._go_on(part, anew=True)
-        if not is_blank(partial):
-            self._accumulator = ChatAccumulator()
-            self._head = None
 
     async def _open(self, body: bytes, *, beta: bool) -> ChatStream:
         request = copy.copy(self._request)
@@ -182,7 +211,7 @@ class ResumingStream(DerivedStream):
 
     def _wait_after(self, failure: APIError) -> float | None:
         """Seconds to wait before going on, `None` to give up."""
-        number = len(self._breaks) + 1
+        number = len(self._breaks) + self._lost + 1
         if number > self._policy.limit:
             return None
         policy = self._request.retry or self._manager.retry
@@ -202,10 +231,11 @@ class ResumingStream(DerivedStream):
         action: Literal["continued", "restarted", "completed"],
         failure: APIError,
         partial: ChatCompletion,
+        spent: tuple[Attempt, ...],
     ) -> None:
         message = message_of(partial)
         said = len(message.content or "") + len(message.reasoning_content or "")
-        self._past += failure.attempts
+        self._past += spent
         resumed = Resumed(
             action=action,
             outcome=type(failure).__name__,

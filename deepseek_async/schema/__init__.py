@@ -8,7 +8,15 @@ strict mode knows, `signature` turns the parameters of a function into a type, a
 from __future__ import annotations
 
 from .docstring import Docstring, parse_docstring
-from .json_type import JSONType, encode_result, is_array, is_object, make_schema
+from .json_type import (
+    JSONType,
+    encode_result,
+    error_text,
+    is_array,
+    is_object,
+    make_schema,
+    readable,
+)
 from .signature import Parameters, innermost
 from .strict import strict_schema
 
@@ -17,10 +25,12 @@ __all__ = [
     "JSONType",
     "Parameters",
     "encode_result",
+    "error_text",
     "innermost",
     "is_array",
     "is_object",
     "make_schema",
     "parse_docstring",
+    "readable",
     "strict_schema",
 ]

@@ -83,7 +83,30 @@ class JSONType(Generic[T]):
             message = f"not valid JSON: {error}"
         except RecursionError:
             message = "nested too deeply"
-        raise ValueError(message)
+        except Exception as error:  # noqa: BLE001 - the type's own validation
+            message = f"{type(error).__name__}: {error_text(error)}"
+        raise ValueError(readable(message))
+
+
+def error_text(error: Exception) -> str:
+    """What an exception says, whatever its `__str__` does.
+
+    Args:
+        error: An exception of foreign code.
+    """
+    try:
+        return readable(str(error))
+    except Exception:  # noqa: BLE001 - foreign code again
+        return "(it cannot be shown)"
+
+
+def readable(text: str) -> str:
+    """The text with lone surrogates written out, as JSON cannot carry them.
+
+    Args:
+        text: Such as the name of a file that is not UTF-8.
+    """
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def make_schema(kind: Any) -> Schema:  # noqa: ANN401 - see JSONType

@@ -6,7 +6,7 @@ live | derived          chunks out of a response | out of another stream
 
 from __future__ import annotations
 
-from .derived import DerivedStream
+from .derived import DerivedStream, begins_anew, mark_shown, take_chunks
 from .live import LiveChatStream, LiveCompletionStream
 from .stream import ChatStream, CompletionStream
 
@@ -16,4 +16,7 @@ __all__ = [
     "DerivedStream",
     "LiveChatStream",
     "LiveCompletionStream",
+    "begins_anew",
+    "mark_shown",
+    "take_chunks",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any, Final, Generic, TypeVar, cast
 
 import msgspec
@@ -14,7 +13,7 @@ T = TypeVar("T")
 WRAPPER: Final = "answer"
 """The key of an answer that is no JSON object by itself."""
 
-_FENCED: Final = re.compile(r"\s*```(?:json)?\s*(.*?)\s*```\s*", re.DOTALL)
+_FENCE: Final = "```"
 
 
 class AnswerFormat(Generic[T]):
@@ -52,8 +51,7 @@ class AnswerFormat(Generic[T]):
         Raises:
             ValueError: It does not fit; the message is fit for the model to read.
         """
-        fenced = _FENCED.fullmatch(text)
-        value = self._type.decode(fenced[1] if fenced else text)
+        value = self._type.decode(_unfenced(text))
         return cast("T", getattr(value, WRAPPER) if self.is_wrapped else value)
 
     def write(self, value: T) -> str:
@@ -63,3 +61,15 @@ class AnswerFormat(Generic[T]):
             value: An example.
         """
         return encode_result({WRAPPER: value} if self.is_wrapped else value)
+
+
+def _unfenced(text: str) -> str:
+    """The text between code fences, if it stands between two.
+
+    By hand: on long runs of blanks a pattern would take cubic time.
+    """
+    bare = text.strip()
+    inner = bare.removeprefix(_FENCE).removesuffix(_FENCE)
+    if len(bare) - len(inner) < 2 * len(_FENCE):
+        return text
+    return inner.removeprefix("json").strip()

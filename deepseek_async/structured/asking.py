@@ -17,7 +17,13 @@ from typing import Any, Final, Generic, Literal, TypeAlias, TypeVar
 import msgspec
 
 from ..errors import InvalidRequestError, StrictSchemaError
-from ..history import field_of, is_thinking, plain_message
+from ..history import (
+    calls_for_caller,
+    field_of,
+    is_thinking,
+    plain_message,
+    with_lists,
+)
 from ..schema import strict_schema
 from ..types.chat import ChatCompletion, ChatCompletionMessage
 from ..types.request import Message
@@ -62,8 +68,9 @@ class TypedRequest(Generic[T]):
         mode: ParseMode = "auto",
         example: T | None = None,
     ) -> None:
+        params = with_lists(params)
         _check(params)
-        self._params = dict(params)
+        self._params = params
         self._messages: list[Message] = list(params.get("messages") or ())
         self._added: list[Message] = []
         self.mode = _mode(params, answer, mode)
@@ -85,7 +92,7 @@ class TypedRequest(Generic[T]):
         """Say what to answer, after the system messages: a stable prefix."""
         parts = [_INSTRUCTION]
         if example is not None:
-            parts.append(f"For example: {answer.write(example)}")
+            parts.append(f"For example: {_written(answer, example)}")
         schema = msgspec.json.encode(answer.schema).decode()
         parts.append(f"It must fit this JSON Schema: {schema}")
         place = 0
@@ -115,12 +122,25 @@ class TypedRequest(Generic[T]):
         message = completion.choices[0].message
         self._added.append(plain_message(message))
         told = f"That does not fit: {problem}. {_AGAIN}"
-        for call in message.tool_calls or ():
+        calls = calls_for_caller(message)
+        for call in calls:
             self._added.append(
                 {"role": "tool", "tool_call_id": call.id, "content": told}
             )
-        if not message.tool_calls:
+        if not calls:
             self._added.append({"role": "user", "content": told})
+
+
+def _written(answer: AnswerFormat[T], example: T) -> str:
+    """An example as the model would write it, if it is one."""
+    try:
+        text = answer.write(example)
+        answer.read(text)
+    except (TypeError, ValueError, NotImplementedError, RecursionError) as error:
+        problem = f"the example does not fit: {error}"
+    else:
+        return text
+    raise InvalidRequestError(problem, param="example")
 
 
 def text_of(completion: ChatCompletion) -> str:
@@ -128,8 +148,8 @@ def text_of(completion: ChatCompletion) -> str:
     if not completion.choices:
         return ""
     message: ChatCompletionMessage = completion.choices[0].message
-    if message.tool_calls:
-        return message.tool_calls[0].function.arguments
+    for call in calls_for_caller(message):
+        return call.function.arguments
     return message.content or ""
 
 

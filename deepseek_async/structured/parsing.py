@@ -11,9 +11,9 @@ from ..errors import (
     EmptyAnswerError,
     InvalidAnswerError,
     InvalidRequestError,
-    RefusedAnswerError,
     raise_for_finish_reason,
 )
+from ..errors.answer import is_refusal
 from ..turns import awaited
 from ..types.chat import ChatCompletion
 from ..types.usage import Usage
@@ -80,8 +80,8 @@ async def parse(
         UnfinishedAnswerError: An answer was cut, refused or empty.
         DeepSeekError: As `chat.completions.create`.
     """
-    if max_repairs < 0:
-        message = "max_repairs must be 0 or more"
+    if not _is_count(max_repairs):
+        message = "max_repairs must be a whole number, 0 or more"
         raise InvalidRequestError(message, param="max_repairs")
     request = TypedRequest(params, answer, mode, example)
     usage = Usage()
@@ -103,6 +103,10 @@ async def parse(
         request.correct(completion, problem)
 
 
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and value >= 0
+
+
 def read(completion: ChatCompletion, answer: AnswerFormat[T], repairs: int = 0) -> T:
     """Read a completion as a value.
 
@@ -120,11 +124,8 @@ def read(completion: ChatCompletion, answer: AnswerFormat[T], repairs: int = 0) 
         InvalidAnswerError: It does not fit.
     """
     reason = completion.finish_reason
-    if reason in BY_FINISH_REASON:
+    if reason in BY_FINISH_REASON or is_refusal(completion):
         raise_for_finish_reason(completion)
-    if reason == "refusal" or _refusal(completion):
-        message = "the model refused to answer"
-        raise RefusedAnswerError(message, completion=completion, finish_reason=reason)
     text = text_of(completion)
     if not text.strip():
         message = "the answer is empty" + (
@@ -138,8 +139,3 @@ def read(completion: ChatCompletion, answer: AnswerFormat[T], repairs: int = 0) 
     raise InvalidAnswerError(
         problem, repairs=repairs, completion=completion, finish_reason=reason
     )
-
-
-def _refusal(completion: ChatCompletion) -> bool:
-    """Whether a message carries a refusal, a field the API does not document yet."""
-    return any(choice.message.extra.get("refusal") for choice in completion.choices)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
-from types import TracebackType
-from typing import Any, Final, Generic, Self, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from ..endpoints import ChatCompletions
 from ..errors import MissingExtraError, StreamClosedError
+from ..reading import SingleReader
 from ..types.events import ChatEvent, Resumed, TextDelta, ToolCallArgumentsDelta
 from ..types.usage import Usage
 from .answer_format import WRAPPER, AnswerFormat
@@ -24,8 +24,10 @@ _STEP: Final = 64
 _UNFINISHED_NUMBER: Final = re.compile(rb"(?<=[:\[,\s])-?[0-9][-+.eE0-9]*\Z")
 """More digits may follow: 71 may become 717, where text only grows."""
 
+_STRING: Final = re.compile(rb'"(?:[^"\\]|\\.)*+("?)', re.DOTALL)
 
-class ParseStream(Generic[T]):
+
+class ParseStream(SingleReader[Any], Generic[T]):
     """The partial values of a typed answer, as an async iterator.
 
     Use it in `async with`. Each value is what has arrived so far, as dicts, lists
@@ -39,6 +41,8 @@ class ParseStream(Generic[T]):
                 show(partial)
             city = (await stream.result()).parsed
 
+    One task reads it at a time.
+
     Args:
         completions: The endpoint.
         request: What to ask.
@@ -48,7 +52,7 @@ class ParseStream(Generic[T]):
         MissingExtraError: The library for partial JSON is not installed.
     """
 
-    __slots__ = ("_answer", "_completions", "_parse", "_request", "_result", "_values")
+    __slots__ = ("_answer", "_completions", "_parse", "_request", "_result")
 
     def __init__(
         self,
@@ -61,7 +65,7 @@ class ParseStream(Generic[T]):
         self._request = request
         self._answer = answer
         self._result: ParsedCompletion[T] | None = None
-        self._values = self._read()
+        super().__init__(self._read())
 
     def __repr__(self) -> str:
         state = "open" if self._result is None else "complete"
@@ -74,12 +78,14 @@ class ParseStream(Generic[T]):
         """The next partial value.
 
         Raises:
+            StreamInUseError: Another task is reading it.
+            StreamClosedError: Another task closed it meanwhile.
             InvalidAnswerError: The whole answer does not fit. A stream is not
                 repaired: its reader has seen it already.
             UnfinishedAnswerError: The answer was cut, refused or empty.
             DeepSeekError: As `chat.completions.create`.
         """
-        return await anext(self._values)
+        return await self._next()
 
     async def result(self) -> ParsedCompletion[T]:
         """Read to the end.
@@ -96,21 +102,6 @@ class ParseStream(Generic[T]):
         if self._result is None:
             raise StreamClosedError
         return self._result
-
-    async def aclose(self) -> None:
-        """Close the connection. Closing a finished stream does nothing."""
-        await self._values.aclose()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self._values.aclose()
 
     async def _read(self) -> AsyncGenerator[Any, None]:
         params: Any = self._request.params  # a mapping is no checked TypedDict
@@ -167,9 +158,8 @@ class _GrowingValue:
         start = self._text.find(b"{")
         if start < 0:
             return False
-        text = _UNFINISHED_NUMBER.sub(b"", bytes(self._text[start:]))
         try:
-            value = self._parse(text)
+            value = self._parse(_without_unfinished(bytes(self._text[start:])))
         except ValueError:
             return False
         if self._is_wrapped:
@@ -178,6 +168,14 @@ class _GrowingValue:
             return False
         self.value = value
         return True
+
+
+def _without_unfinished(text: bytes) -> bytes:
+    """The text without a number at its end, unless a string ends there."""
+    found = _UNFINISHED_NUMBER.search(text)
+    if found is None or any(not string[1] for string in _STRING.finditer(text)):
+        return text
+    return text[: found.start()]
 
 
 def _partial_parser() -> Callable[[bytes], Any]:

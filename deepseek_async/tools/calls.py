@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Any, Final, Literal, TypeAlias
 
@@ -11,6 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from ..errors import ConfigurationError, ToolExecutionError
+from ..schema import error_text, readable
 from ..turns import ToolEnded, ToolStarted
 from ..types.chat import ToolCall
 from .definition import LocalTool
@@ -36,8 +38,8 @@ class ToolPolicy(Struct, kw_only=True, frozen=True):
         on_error: What an exception of a tool leads to. `tell`: the model reads its
             type and text and goes on; `raise`: the turn ends with
             `ToolExecutionError`; a function makes the text that the model reads.
-        max_result: The most characters of a result; what is longer is cut, and the
-            model is told so.
+        max_result: The most characters of a text or of JSON; what is longer is cut,
+            and the model is told so. Content parts are sent as they are.
     """
 
     max_rounds: int = 16
@@ -49,10 +51,15 @@ class ToolPolicy(Struct, kw_only=True, frozen=True):
 
     def __post_init__(self) -> None:
         counts = (self.max_rounds, self.max_parallel, self.max_result)
-        if min(counts) < 1 or self.max_repairs < 0:
+        if not all(is_number(count, 1) for count in counts):
             message = "max_rounds, max_parallel and max_result must be 1 or more"
             raise ConfigurationError(message)
-        if self.timeout is not None and not self.timeout > 0:
+        if not is_number(self.max_repairs, 0):
+            message = "max_repairs must be 0 or more"
+            raise ConfigurationError(message)
+        if self.timeout is not None and not (
+            is_number(self.timeout, 0) and self.timeout > 0
+        ):
             message = "timeout must be a positive number of seconds, or None"
             raise ConfigurationError(message)
         if not callable(self.on_error) and self.on_error not in {"tell", "raise"}:
@@ -90,7 +97,8 @@ class CallRunner:
             number: The round they belong to.
 
         Yields:
-            A `ToolStarted` for each call, then a `ToolEnded` as each one ends.
+            A `ToolStarted` for each call, those that wait for `max_parallel`
+            included, then a `ToolEnded` as each one ends.
 
         Raises:
             ToolExecutionError: A tool raised, and the policy is to stop.
@@ -151,12 +159,12 @@ class CallRunner:
     def _failed(self, call: ToolCall, error: Exception) -> str:
         policy = self._policy.on_error
         if policy == "tell":
-            return _error(f"{type(error).__name__}: {error}")
+            return _error(f"{type(error).__name__}: {error_text(error)}")
         if policy == "raise":
             name = call.function.name
             message = f"the tool {name!r} raised {type(error).__name__}"
             raise ToolExecutionError(message, name=name, call_id=call.id) from error
-        return policy(call, error)
+        return _told(policy(call, error))
 
     def _cut(self, content: str | list[Any]) -> str | list[Any]:
         limit = self._policy.max_result
@@ -165,9 +173,29 @@ class CallRunner:
         return f"{content[:limit]}\n[cut: {limit} of {len(content)} characters]"
 
 
+def is_number(value: object, least: float) -> bool:
+    """Whether a value is a number, `least` or more; checkers cannot hold all callers.
+
+    Args:
+        value: What a caller gave.
+        least: The smallest allowed.
+    """
+    return isinstance(value, int | float) and value >= least
+
+
 def _error(text: str) -> str:
     """An error in a form that the model does not take for a result."""
-    return msgspec.json.encode({"error": text[:_MAX_ERROR]}).decode()
+    return msgspec.json.encode({"error": readable(text)[:_MAX_ERROR]}).decode()
+
+
+def _told(text: object) -> str:
+    """What a policy function returned, if it is text."""
+    if isinstance(text, str):
+        return readable(text)
+    if inspect.iscoroutine(text):
+        text.close()
+    message = f"on_error must return text, not {type(text).__name__}"
+    raise ConfigurationError(message)
 
 
 def _is_cancelled() -> bool:
@@ -179,7 +207,9 @@ async def _cancel(tasks: set[asyncio.Task[ToolEnded]]) -> None:
     for task in tasks:
         task.cancel()
     if tasks:
-        await asyncio.wait(tasks)
+        # An anyio scope cancels every wait within it, this one too if not shielded.
+        with anyio.CancelScope(shield=True):
+            await asyncio.wait(tasks)
     for task in tasks:
         if not task.cancelled():
             task.exception()  # read, so that asyncio does not complain

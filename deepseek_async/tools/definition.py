@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any, Final, Generic, ParamSpec, TypeVar, cast, overload
 
@@ -52,8 +52,9 @@ class LocalTool(Mapping[str, Any], Generic[P, R]):
         timeout: Seconds it may run; `None` leaves it to the policy.
 
     Raises:
-        ToolDefinitionError: The name is not allowed, or a parameter has no type, is
-            variadic, or has a type that JSON cannot carry.
+        ToolDefinitionError: It is no function, a generator or a tool already, or its
+            name is not allowed, or a parameter has no type, is variadic, or has a
+            type that JSON cannot carry, or an option has the wrong type.
         StrictSchemaError: The strict subset cannot express a parameter.
     """
 
@@ -78,6 +79,8 @@ class LocalTool(Mapping[str, Any], Generic[P, R]):
         self._function = function
         self._is_async = _is_async(function)
         self.name = check_name(name or _name_of(function))
+        _refuse_function(function)
+        _refuse_options(description, timeout)
         self.timeout = timeout
         doc = parse_docstring(inspect.getdoc(innermost(function)))
         try:
@@ -87,7 +90,7 @@ class LocalTool(Mapping[str, Any], Generic[P, R]):
             refused: SchemaError | ToolDefinitionError = StrictSchemaError(
                 f"tool {self.name!r}, {error.path}", error.keyword
             )
-        except SchemaError as error:
+        except (SchemaError, ValueError) as error:  # a builtin has no signature
             refused = ToolDefinitionError(f"tool {self.name!r}: {error}")
         else:
             return
@@ -186,24 +189,62 @@ class LocalTool(Mapping[str, Any], Generic[P, R]):
         Raises:
             Exception: Whatever the function raises.
             TypeError: The result cannot be encoded as JSON.
+            ValueError: It holds a lone surrogate or a number out of range.
         """
         # The arguments have been checked against the signature.
         function = cast("Callable[..., object]", self._function)
         call = partial(function, *args, **(kwargs or {}))
         if self._is_async:
-            result = await cast("Awaitable[object]", call())
+            result = call()
         else:
             result = await anyio.to_thread.run_sync(
                 call, abandon_on_cancel=True, limiter=threads
             )
+        if inspect.isawaitable(result):  # a sync decorator of an async function, too
+            result = await result
         return _content_of(result)
 
 
 def _is_async(function: Callable[..., object]) -> bool:
-    target = innermost(function)
-    return inspect.iscoroutinefunction(target) or inspect.iscoroutinefunction(
-        getattr(target, "__call__", None)  # noqa: B004 - an object that can be called
+    # What is called decides, not what it wraps.
+    return any(map(inspect.iscoroutinefunction, _called(function)))
+
+
+def _is_generator(function: Callable[..., object]) -> bool:
+    called = _called(function)
+    return any(map(inspect.isgeneratorfunction, called)) or any(
+        map(inspect.isasyncgenfunction, called)
     )
+
+
+def _called(function: Callable[..., object]) -> tuple[object, object]:
+    """A function, below partial applications, and what runs if it is an object."""
+    while isinstance(function, partial):
+        function = function.func
+    return function, getattr(function, "__call__", None)  # noqa: B004
+
+
+def _refuse_function(function: object) -> None:
+    if not callable(function):
+        message = f"a tool is made of a function, not of {type(function).__name__}"
+    elif isinstance(function, LocalTool):
+        message = f"{function.name!r} is a tool already"
+    elif _is_generator(function):
+        message = "a generator cannot be a tool: return a list"
+    else:
+        return
+    raise ToolDefinitionError(message)
+
+
+def _refuse_options(description: object, timeout: object) -> None:
+    if description is not None and not isinstance(description, str):
+        message = f"description must be text, not {type(description).__name__}"
+        raise ToolDefinitionError(message)
+    if isinstance(timeout, int | float) and timeout is not True and timeout > 0:
+        return
+    if timeout is not None:
+        message = "timeout must be a positive number of seconds, or None"
+        raise ToolDefinitionError(message)
 
 
 def _name_of(function: Callable[..., object]) -> str:
@@ -220,19 +261,22 @@ def check_name(name: str) -> str:
     Raises:
         ToolDefinitionError: The API would not take it.
     """
-    if not _NAME.fullmatch(name):
+    text = str(name)
+    if not _NAME.fullmatch(text):
         message = (
-            f"tool name {name[:140]!r} must be 1 to 128 letters, digits, '_' or '-': "
+            f"tool name {text[:140]!r} must be 1 to 128 letters, digits, '_' or '-': "
             "pass name="
         )
         raise ToolDefinitionError(message)
-    return name
+    return text
 
 
 def _content_of(result: object) -> str | list[Any]:
     if isinstance(result, str):
+        result.encode()
         return result
     if is_array(result) and result and all(isinstance(p, _PARTS) for p in result):
+        encode_result(result)  # raises, if they cannot be sent
         return result
     return encode_result(result)
 
@@ -269,7 +313,8 @@ def tool(
     in `Annotated[str, "..."]` does as well. A type may refer to itself.
 
     Args:
-        function: The function; with any option, call `tool` first: `@tool(...)`.
+        function: The function; with any option, call `tool` first: `@tool(...)`. A
+            tool is returned as it is.
         name: Its name for the model: letters, digits, `_` and `-`, 128 at most.
         description: What it does and when to call it.
         strict: Hold the model to the schema (beta: such requests go there by
@@ -295,4 +340,6 @@ def tool(
             timeout=timeout,
         )
 
+    if isinstance(function, LocalTool):
+        return cast("LocalTool[P, R]", function)
     return made if function is None else made(function)

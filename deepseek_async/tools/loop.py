@@ -15,9 +15,11 @@ from ..errors import (
 from ..history import (
     PlainMessage,
     answered_message,
+    calls_for_caller,
     check_reasoning,
     field_of,
     plain_message,
+    with_lists,
 )
 from ..turns import RoundAnswer, RoundFinished, ToolEnded, TurnEvent
 from ..types.chat import ChatCompletion, ToolCall
@@ -87,7 +89,8 @@ class _Loop:
         params: Mapping[str, Any],
         policy: ToolPolicy,
     ) -> None:
-        tools: list[object] = list(params.get("tools") or ())
+        params = with_lists(params)
+        tools: list[object] = params.get("tools") or []
         local: dict[str, LocalTool[..., Any]] = {
             tool.name: tool for tool in tools if isinstance(tool, LocalTool)
         }
@@ -178,14 +181,10 @@ def _is_forced(choice: object) -> bool:
 
 
 def _calls_of(completion: ChatCompletion) -> list[ToolCall]:
-    """The calls for the caller to make, each with an id of its own.
-
-    A call of another type would be one that the server makes itself.
-    """
+    """The calls for the caller to make, each with an id of its own."""
     if not completion.choices:
         return []
-    made = completion.choices[0].message.tool_calls or []
-    calls = [call for call in made if call.type in {None, "", "function"}]
+    calls = calls_for_caller(completion.choices[0].message)
     seen: set[str] = set()
     for place, call in enumerate(calls):
         if not call.id or call.id in seen:

@@ -560,7 +560,7 @@ async def test_another_refusal_is_raised_with_the_text(
     emulator: DeepSeekEmulator, status: int, error: type[Exception]
 ) -> None:
     """When the continuation fails for good, its error carries what had come."""
-    emulator.script(Cut(events=30), Status(status=status, path="/beta", times=3))
+    emulator.script(Cut(events=30), Status(status=status, path="/beta", times=99))
     async with client_of(emulator) as client:
         stream = await open_stream(client)
         with pytest.raises(error) as raised:

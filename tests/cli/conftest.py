@@ -12,7 +12,7 @@ import struct
 import sys
 import termios
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -160,6 +160,18 @@ class Terminal:
     def signal(self, number: signal.Signals) -> None:
         """Send a signal."""
         self._child.send_signal(number)
+
+    async def interrupted(self) -> int:
+        """Press Ctrl-C at a prompt, as a person does: again, if nothing happens.
+
+        A signal that comes after readline has drawn its prompt and before it waits for
+        a key is seen at the next key only.
+        """
+        while True:
+            self.interrupt()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LIMIT / 10):
+                    return await self.ends()
 
     async def ends(self) -> int:
         """Wait for the end and return the exit code."""

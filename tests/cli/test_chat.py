@@ -215,8 +215,7 @@ async def test_interrupted_turn(terminal: Opens, emulator: DeepSeekEmulator) -> 
         screen.interrupt()
         await screen.shows("(interrupted)")
         await screen.shows("> ")
-        screen.interrupt()
-        code = await screen.ends()
+        code = await screen.interrupted()
 
     assert code == 130
     assert screen.screen.endswith(b"interrupted\r\n")
