@@ -31,6 +31,7 @@ BENCHMARKS: dict[str, Callable[[Lab, Options], list[Table]]] = {
 }
 TLS_IN_FULL_RUN = ("stream", "request")
 RESULTS = Path(__file__).parent / "RESULTS.md"
+BATCH = Path(__file__).parent / "RESULTS_batch.md"  # from benchmarks/batch, by hand
 PREAMBLE = """\
 # Results
 
@@ -77,7 +78,7 @@ def results(tables: Sequence[Table], drawn: Sequence[str]) -> str:
     """Return the text of RESULTS.md."""
     pictures = [f"![{name}](plots/{name})" for name in drawn]
     shown = [table.render() for table in (*tables, *guard.recorded_tables())]
-    parts = [PREAMBLE.format(**environment()), *shown, *pictures]
+    parts = [PREAMBLE.format(**environment()), *shown, *pictures, "", BATCH.read_text()]
     return "\n".join(parts).rstrip() + "\n"
 
 
