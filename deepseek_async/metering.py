@@ -188,7 +188,7 @@ class UsageMeter:
 
     Raises:
         ConfigurationError: The limit is not an amount of money, or `prices` not a
-            mapping of names to `Price`.
+            mapping of names to `Price`, each a finite `Decimal` of at least 0.
     """
 
     __slots__ = (
@@ -377,7 +377,16 @@ def _table(prices: object) -> dict[str, Price]:
         if type(name) is not str or not isinstance(price, Price):
             message = f"the price of {name!r:.80} must be a Price(...)"
             raise ConfigurationError(message)
+        _check(price, name)
     return cast("dict[str, Price]", found)
+
+
+def _check(price: Price, model: str) -> None:
+    for field in price.__struct_fields__:
+        amount: object = getattr(price, field)
+        if not isinstance(amount, Decimal) or not amount.is_finite() or amount < 0:
+            message = f'{field} of Price of {model!r:.80} must be as Decimal("0.15")'
+            raise ConfigurationError(message)
 
 
 def _money(amount: Decimal | float | str) -> Decimal:

@@ -14,8 +14,6 @@ from typing import Final, Protocol
 
 from msgspec import Struct
 
-from .errors import ConfigurationError
-
 PRICES_AS_OF: Final = date(2026, 11, 15)
 """When the built-in table was read off the price page."""
 
@@ -33,22 +31,12 @@ class Price(Struct, frozen=True, kw_only=True):
         cache_miss: Other input.
         output: Output, reasoning included.
         peak_factor: What everything costs more at peak hours.
-
-    Raises:
-        ConfigurationError: One of them is no `Decimal`, not finite, or below 0.
     """
 
     cache_hit: Decimal
     cache_miss: Decimal
     output: Decimal
     peak_factor: Decimal = Decimal(2)
-
-    def __post_init__(self) -> None:
-        for name in self.__struct_fields__:
-            value: object = getattr(self, name)
-            if not isinstance(value, Decimal) or not value.is_finite() or value < 0:
-                message = f'Price.{name} must be an amount such as Decimal("0.15")'
-                raise ConfigurationError(message)
 
 
 _FLASH: Final = Price(

@@ -9,10 +9,19 @@ import threading
 import warnings
 import weakref
 from collections.abc import Awaitable, Callable, Hashable
-from typing import Any, Final, Generic, Literal, TypeAlias, TypeGuard, TypeVar, get_args
+from typing import (
+    Any,
+    Final,
+    Generic,
+    Literal,
+    TypeAlias,
+    TypeGuard,
+    TypeVar,
+    cast,
+    get_args,
+)
 
 import msgspec
-from msgspec import Struct, structs
 
 from ..codec import CHAT, Codec
 from ..errors import (
@@ -23,14 +32,14 @@ from ..errors import (
 )
 from ..metering import Charge, UsageMeter
 from ..request import WireRequest
-from ..retry import RetryPolicy
 from ..streaming import ChatStream
-from ..timeouts import Timeouts, deadline_error
+from ..timeouts import deadline_error
 from ..types.chat import ChatCompletion
 from ..types.fim import Completion
 from ..types.meta import ResponseMeta
 from .replay import Tape, TapeStream
 from .store import ResponseCache, encode_answer, pack, unpack
+from .terms import ENDLESS, Deadline, Terms
 
 A = TypeVar("A", bound=ChatCompletion | Completion)
 K = TypeVar("K", bound=Hashable)
@@ -50,46 +59,6 @@ _PATIENCE: Final = 0.25
 
 _LOOK_UP: Final = 1.0
 """Seconds for which a cache is asked before the server is."""
-
-
-class Terms(Struct, frozen=True, kw_only=True):
-    """How a call is made. Only calls on the same terms share one, deadlines apart.
-
-    Attributes:
-        timeouts: Its clocks.
-        retry: How it is repeated.
-        resume: How its stream survives a break.
-    """
-
-    timeouts: Timeouts
-    retry: RetryPolicy
-    resume: Hashable = None
-
-    def without_deadline(self) -> Terms:
-        """The same terms, as far as they must be the same."""
-        timeouts = structs.replace(self.timeouts, deadline=None)
-        return structs.replace(self, timeouts=timeouts)
-
-
-class _Deadline:
-    """How long one of those who share a call will wait."""
-
-    __slots__ = ("_at", "limit")
-
-    def __init__(self, limit: float | None) -> None:
-        self.limit = limit
-        self._at = 0.0 if limit is None else _now() + limit
-
-    def left(self) -> float | None:
-        """Seconds, `None` without a limit."""
-        return None if self.limit is None else max(0.0, self._at - _now())
-
-
-_ENDLESS: Final = _Deadline(None)
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()
 
 
 def check_control(control: object) -> CacheControl:
@@ -158,7 +127,7 @@ class _Flight(Generic[A]):
         """Whether it is under way, and somebody waits for it."""
         return not self._task.done() and self._waiting > 0
 
-    async def join(self, deadline: _Deadline) -> _Landed[A]:
+    async def join(self, deadline: Deadline) -> _Landed[A]:
         """Wait for the answer.
 
         Args:
@@ -249,7 +218,7 @@ class SharedAnswers:
                 return self._give(found, request)
         flights = self._under_way().flights
         place = key, terms.without_deadline()
-        own, deadline = _Deadline(terms.timeouts.deadline), _ENDLESS
+        own, deadline = Deadline(terms.timeouts.deadline), ENDLESS
         while control == "default" and _can_be_joined(flight := flights.get(place)):
             try:
                 return await self._follow(flight, request, codec, own)
@@ -269,7 +238,7 @@ class SharedAnswers:
         flight: _Flight[A],
         request: WireRequest,
         codec: Codec[A],
-        deadline: _Deadline,
+        deadline: Deadline,
     ) -> A:
         try:
             landed = await flight.join(deadline)
@@ -325,12 +294,12 @@ class SharedAnswers:
         """What the cache has; nothing if it fails or is slow, for the server has it."""
         try:
             async with asyncio.timeout(_LOOK_UP):
-                found: object = await self._cache.get(key)
+                found = cast("object", await self._cache.get(key))
         except Exception as error:  # noqa: BLE001 - of a store that may be anyone's
             _warn(f"could not be read: {type(error).__name__}")
             return None
         if found is None or isinstance(found, bytes):
-            return found
+            return found  # a store that may be anyone's returns what it likes
         _warn("returned something else than bytes")
         return None
 

@@ -111,7 +111,7 @@ class ParseStream(SingleReader[Any], Generic[T]):
             async for event in events:
                 if isinstance(event, Resumed) and event.action == "restarted":
                     growing.clear()
-                if growing.add(_piece(event)):
+                if growing.add(_piece(event, self._request.mode)):
                     yield growing.value
         completion = await live.completion()
         self._result = ParsedCompletion(
@@ -123,11 +123,12 @@ class ParseStream(SingleReader[Any], Generic[T]):
         )
 
 
-def _piece(event: ChatEvent) -> str:
+def _piece(event: ChatEvent, mode: str) -> str:
     if isinstance(event, TextDelta):
         return event.text
-    if isinstance(event, ToolCallArgumentsDelta) and event.place == 0:
-        return event.arguments
+    # In JSON mode the only calls are those that the server makes itself.
+    if mode == "tool" and isinstance(event, ToolCallArgumentsDelta):
+        return event.arguments if event.place == 0 else ""
     return ""
 
 

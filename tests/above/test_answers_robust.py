@@ -45,6 +45,7 @@ from deepseek_async.testing import (
     Fault,
     Pace,
     Queue,
+    Raw,
     Recorded,
     Stall,
     Status,
@@ -100,6 +101,7 @@ class FailsOnce(PatternRedactor):
         self.calls = 0
 
     def incoming(self, text: str, vault: Vault) -> str:
+        del vault
         self.calls += 1
         if self.calls == 3:
             message = "not now"
@@ -115,6 +117,7 @@ class StallsOnce(PatternRedactor):
         self.calls = 0
 
     async def incoming(self, text: str, vault: Vault) -> str:
+        del vault
         self.calls += 1
         if self.calls == 3:
             await asyncio.Event().wait()
@@ -200,7 +203,7 @@ async def test_an_answer_is_begun_anew_under_redaction_and_cache(
         city = "Paris, to [EMAIL_1]"
     if kind in {"cache", "both"}:
         options["cache"] = MemoryCache()
-    emulator.script(Cut(events=8), Cut(events=8))
+    emulator.script(Cut(events=8))
     more: dict[str, Any] = {"tools": [TOOL], "thinking": {"type": "disabled"}}
     async with client_of(emulator, **options) as client:
         stream = await ask_stream(client, resume=True, **more)
@@ -211,9 +214,8 @@ async def test_an_answer_is_begun_anew_under_redaction_and_cache(
         assert json.loads(calls[0].function.arguments) == {"city": city}
         assert [resumed.action for resumed in stream.breaks] == ["restarted"]
 
-        stream = await ask_stream(
-            client, resume=True, cache_control="refresh", **more
-        )
+        emulator.script(Cut(events=8))
+        stream = await ask_stream(client, resume=True, cache_control="refresh", **more)
         events = [event async for event in stream.events()]
 
     place = next(i for i, event in enumerate(events) if isinstance(event, Resumed))
@@ -226,6 +228,7 @@ class Listener(Redactor):
     """Looks at every piece, and takes a moment."""
 
     async def incoming(self, text: str, vault: Vault) -> str:
+        del vault
         await asyncio.sleep(0)
         return text
 
@@ -259,23 +262,18 @@ async def test_a_continuation_without_an_end_is_a_break(
     emulator: DeepSeekEmulator,
 ) -> None:
     """A second part of nothing but the end mark does not pass for the rest."""
-    emulator.script(Cut(events=12))
-    first = True
-
-    def answer(body: dict[str, Any]) -> Answer:
-        nonlocal first
-        if body["messages"][-1].get("prefix") and first:
-            first = False
-            return Answer(content="")
-        return Answer(content=TEXT)
-
-    emulator.answer = answer
+    done = b"data: [DONE]\n\n"
+    head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(done)}\r\n".encode()
+    head += b"Content-Type: text/event-stream\r\n\r\n"
+    emulator.script(Cut(events=12), Raw(data=head + done))
     async with client_of(emulator) as client:
         stream = await ask_stream(client, resume=True)
-        stream._accumulator  # noqa: B018, SLF001
         completion = await stream.completion()
 
-    assert completion.finish_reason is not None
+    assert completion.text == TEXT
+    assert completion.finish_reason == "stop"
+    assert [resumed.action for resumed in stream.breaks] == ["continued"] * 2
+    assert len(emulator.requests) == 3
 
 
 async def test_a_failed_continuation_is_tried_again(
@@ -376,9 +374,11 @@ class BrokenCache(ResponseCache):
     """Fails at everything."""
 
     async def get(self, key: str) -> bytes | None:
+        del key
         raise OSError
 
     async def set(self, key: str, value: bytes) -> None:
+        del key, value
         raise OSError
 
     async def clear(self) -> None:
@@ -402,8 +402,9 @@ async def test_a_broken_cache_costs_no_answer(emulator: DeepSeekEmulator) -> Non
     async with client_of(emulator, cache=BrokenCache()) as client:
         with pytest.warns(DeepSeekWarning, match="could not be"):
             assert (await ask(client)).text == TEXT
-        with pytest.warns(DeepSeekWarning, match="could not be"):
+        with pytest.warns(DeepSeekWarning, match="could not be read"):
             stream = await ask_stream(client)
+        with pytest.warns(DeepSeekWarning, match="could not be written"):
             assert (await stream.completion()).text == TEXT
 
     assert len(emulator.requests) == 2
@@ -428,16 +429,17 @@ async def test_a_slow_cache_holds_no_answer_up(emulator: DeepSeekEmulator) -> No
 
 
 @pytest.mark.parametrize("amount", [0.1, 1, True, "0.2", Decimal("NaN"), Decimal(-1)])
-@pytest.mark.parametrize(
-    "name", ["cache_hit", "cache_miss", "output", "peak_factor"]
-)
+@pytest.mark.parametrize("name", ["cache_hit", "cache_miss", "output", "peak_factor"])
 def test_a_price_must_be_money(name: str, amount: Any) -> None:
-    """A wrong price is found where it is written, not after an answer was paid."""
+    """A wrong price is found when the client is made, not after an answer was paid."""
     given: dict[str, Any] = dict.fromkeys(
         ("cache_hit", "cache_miss", "output"), Decimal("0.1")
     )
+    price = Price(**{**given, name: amount})
     with pytest.raises(ConfigurationError, match=name):
-        Price(**{**given, name: amount})
+        UsageMeter(prices={FLASH: price})
+    with pytest.raises(ConfigurationError, match=name):
+        AsyncDeepSeek(api_key="sk-test", prices={FLASH: price})
 
 
 @pytest.mark.parametrize("prices", [{FLASH: 0.5}, {FLASH: {"output": 1}}, 5, [FLASH]])
@@ -476,7 +478,7 @@ def test_a_limit_set_amid_counting_misses_nothing() -> None:
         thread.join()
 
     assert problems == []
-    assert meter._spent == meter.spent  # noqa: SLF001 - what the limit is held against
+    assert meter._spent == meter.spent
 
 
 async def test_text_is_told_once_with_a_restart_of_nothing(

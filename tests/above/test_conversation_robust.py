@@ -18,6 +18,7 @@ from deepseek_async import (
     SavedConversationError,
     StreamClosedError,
     StreamInUseError,
+    Summarize,
     count_tokens,
     tool,
 )
@@ -227,3 +228,20 @@ def test_counting_what_is_no_message(messages: Any) -> None:
     """What cannot be counted is refused by name."""
     with pytest.raises(InvalidRequestError):
         count_tokens(messages)
+
+
+async def test_a_history_too_long_to_be_summarized(
+    client: AsyncDeepSeek, emulator: DeepSeekEmulator
+) -> None:
+    """Where the summarizing model cannot take the past either, it is dropped."""
+    emulator.model.context_length = 800
+    past: list[Any] = [{"role": "user", "content": "x " * 150} for _ in range(20)]
+    policy = Summarize(limit=1_000, keep=0.2, max_tokens=100)
+    conversation = client.conversation(
+        model=MODEL, messages=past, context=policy, thinking={"type": "disabled"}
+    )
+    assert (await conversation.send("y", max_tokens=50)).text
+    assert conversation.last_fit is not None
+    assert conversation.last_fit.is_summary_refused
+    assert conversation.dropped > 10
+    assert len(emulator.requests) == 2

@@ -19,9 +19,9 @@ from deepseek_async import (
 )
 from deepseek_async.structured import AnswerFormat
 from deepseek_async.structured.partial import (
-    _without_unfinished,  # pyright: ignore[reportPrivateUsage]
+    _without_unfinished,
 )
-from deepseek_async.testing import Answer, DeepSeekEmulator, Delay
+from deepseek_async.testing import Answer, Call, DeepSeekEmulator, Delay
 
 MODEL = "deepseek-flash"
 ASKED: list[Any] = [{"role": "user", "content": "hi"}]
@@ -172,12 +172,10 @@ async def test_digits_at_the_end_of_a_string_are_text(
 ) -> None:
     """Digits in a growing string are shown; a number only once it is whole."""
     emulator.answer = lambda _: '{"way": "a \\" 66 77 88", "x": 4567}'
-    shown: list[Any] = []
     async with client.chat.completions.stream_parse(
         model=MODEL, messages=ASKED, response_type=dict[str, Any]
     ) as stream:
-        async for value in stream:
-            shown.append(value)
+        shown: list[Any] = [value async for value in stream]
     ways = [one["way"] for one in shown if "way" in one]
     assert any(way.endswith(("6", "7")) for way in ways)
     assert {one["x"] for one in shown if "x" in one} == {4567}
@@ -191,3 +189,15 @@ def test_strings_and_numbers_that_have_not_ended() -> None:
     begun = time.perf_counter()
     _without_unfinished(b'{"a": "' + b'\\"' * 200_000 + b" 6")
     assert time.perf_counter() - begun < 1
+
+
+async def test_a_call_the_server_made_is_no_partial_value(
+    client: AsyncDeepSeek, emulator: DeepSeekEmulator
+) -> None:
+    """The arguments of the server's own search are not shown as the answer."""
+    emulator.answer = lambda _: Answer(tool_calls=(Call("search", {"q": 1}),))
+    stream = client.chat.completions.stream_parse(
+        model=MODEL, messages=ASKED, response_type=dict[str, int], mode="json"
+    )
+    async with stream:
+        assert [value async for value in stream] == []
