@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,3 +41,8 @@ def no_configuration_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep the developer's own key and base URL out of the tests."""
     monkeypatch.delenv("DEEPSEEK_API_KEY", raising=False)
     monkeypatch.delenv("DEEPSEEK_BASE_URL", raising=False)
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One worker more than cores: these tests wait as much as they work."""
+    return (os.cpu_count() or 1) + 1
