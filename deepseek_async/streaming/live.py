@@ -158,7 +158,7 @@ class LiveStream(Stream[C, A]):
             self._held = None
             return body
         if not ended and len(start) < _MAX_HELD:
-            self._held = body
+            self._held = start
             return b""
         found = find_error(start)
         if found is not None:
