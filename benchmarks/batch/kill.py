@@ -56,7 +56,7 @@ def main() -> None:
             victim.wait()
             struck += 1
             # What was sent is recorded, or was repeated before, or will be now.
-            known = Catalogue(journal).records + sum(repeats)
+            known = Catalogue(journal).index.records + sum(repeats)
             repeats.append(sum(sends(sent).values()) - known)
         assert start(journal, sent, count, limit).wait() == 0
         counted = sends(sent)

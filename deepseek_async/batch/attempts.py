@@ -16,7 +16,7 @@ from ..timeouts import deadline_error
 from ..types.chat import ChatCompletion
 from ..types.meta import Attempt
 from .admission import Limit
-from .budget import Ledger, Reservation
+from .budget import Amount, Ledger
 from .dedupe import Twins
 from .item import Item
 from .outcome import (
@@ -31,7 +31,7 @@ from .outcome import (
 from .prefix import PrefixPlan
 from .queueing import Retries
 from .report import Tally
-from .results import BatchFailed, BatchOk, BatchResult
+from .results import BatchFailed, BatchOk, Finished
 
 Send: TypeAlias = Callable[[WireRequest], Awaitable[ChatCompletion]]
 """Sends a request once."""
@@ -39,25 +39,6 @@ Send: TypeAlias = Callable[[WireRequest], Awaitable[ChatCompletion]]
 _LONGEST_OUTAGE_WAIT: Final = 2.0
 _FATAL: Final = 3
 """Refusals of the key or the balance, one after the other, that end a batch."""
-
-
-class Finished(msgspec.Struct):
-    """A result with what the journal needs to know about it.
-
-    Attributes:
-        result: What became of the request.
-        digest: The hash of the request.
-        cost: Nano-dollars, `None` if unknown.
-        was_sent: Whether it ever reached the wire.
-        is_durable: Whether the journal is to keep it: not if the account, and not the
-            request, was at fault.
-    """
-
-    result: BatchResult
-    digest: str
-    cost: int | None = 0
-    was_sent: bool = True
-    is_durable: bool = True
 
 
 class Attempts:
@@ -161,11 +142,10 @@ class Attempts:
     def _answered(self, item: Item, completion: ChatCompletion, sent_at: float) -> None:
         now = self._loop.time()
         usage = completion.usage
-        cost: int | None = 0
         if usage is None:
             self._forfeit(item)
         else:
-            cost = self._ledger.settle(_held(item), usage, item.wire.model or "")
+            item.pay(self._ledger.settle(_held(item), usage, item.wire.model or ""))
             self._tally.use(usage)
         self.answered_at = now
         self.has_answered = True
@@ -174,19 +154,17 @@ class Attempts:
         gave_up = unfinished(completion)
         if gave_up is not None:
             self._limit.failed(now)
-            self._retry_or_fail(item, gave_up, Kind.OVERLOAD, sent_at, cost)
+            self._retry_or_fail(item, gave_up, Kind.OVERLOAD, sent_at)
             return
         self._limit.answered(now)
         self.payments.earn()
         if item.attempts:
             _list_attempts(item, completion, now - sent_at)
-        self.succeed(item, completion, cost, now)
+        self.succeed(item, completion, now)
         if item.group is not None:
             self._plan.finished(item, now, usage.cached_tokens if usage else 0)
 
-    def succeed(
-        self, item: Item, completion: ChatCompletion, cost: int | None, now: float
-    ) -> None:
+    def succeed(self, item: Item, completion: ChatCompletion, now: float) -> None:
         """End a request, and those that waited for its answer, with the answer."""
         self.live.pop(item.index, None)
         started = now if item.started is None else item.started
@@ -196,11 +174,11 @@ class Attempts:
             completion=completion,
             latency=now - started,
         )
-        self._finish(Finished(result, item.digest, cost))
+        self._finish(Finished(result, item.digest, item.cost))
         if self._twins is not None:
             for follower in self._twins.answered(item, completion):
                 self._tally.deduped += 1
-                self.succeed(follower, completion, 0, now)
+                self.succeed(follower, completion, now)
 
     def _failed(self, item: Item, error: DeepSeekError, sent_at: float) -> None:
         now = self._loop.time()
@@ -224,23 +202,14 @@ class Attempts:
         self._fatal = 0 if reason is None else self._fatal + 1
         if reason is not None and self._fatal >= _FATAL:
             self._stop(reason, error)
-        self._retry_or_fail(item, error, kind, sent_at, 0)
+        self._retry_or_fail(item, error, kind, sent_at)
 
     def _forfeit(self, item: Item) -> None:
         """The attempt may have been billed."""
-        if item.held is not None:
-            self._ledger.forfeit(_held(item))
-            return
-        model, body = item.wire.model or "", item.wire.body
-        self._ledger.lose(self._ledger.reserve(body, model, item.max_tokens))
+        self._ledger.forfeit(_held(item))
 
     def _retry_or_fail(
-        self,
-        item: Item,
-        error: DeepSeekError,
-        kind: Kind,
-        sent_at: float,
-        cost: int | None,
+        self, item: Item, error: DeepSeekError, kind: Kind, sent_at: float
     ) -> None:
         now = self._loop.time()
         wait = self._wait_for(item, error, kind)
@@ -258,7 +227,7 @@ class Attempts:
             ),
         )
         if wait is None:
-            self.fail(item, error, cost)
+            self.fail(item, error)
             return
         self._tally.retries += kind is not Kind.REFUSED
         self.retries.add(item, now + wait)
@@ -275,14 +244,7 @@ class Attempts:
             return min(_LONGEST_OUTAGE_WAIT, wait or _LONGEST_OUTAGE_WAIT)
         return wait
 
-    def fail(
-        self,
-        item: Item,
-        error: DeepSeekError,
-        cost: int | None = 0,
-        *,
-        was_sent: bool = True,
-    ) -> None:
+    def fail(self, item: Item, error: DeepSeekError, *, was_sent: bool = True) -> None:
         """End a request with an error."""
         now = self._loop.time()
         self.live.pop(item.index, None)
@@ -295,10 +257,13 @@ class Attempts:
             error=error.with_traceback(None),
             latency=now - (now if item.started is None else item.started),
         )
-        lasting = fatal_reason(error) is None
         self._finish(
             Finished(
-                result, item.digest, cost, was_sent and bool(item.attempts), lasting
+                result,
+                item.digest,
+                item.cost,
+                was_sent=was_sent and bool(item.attempts),
+                is_durable=fatal_reason(error) is None,
             )
         )
         self._plan.finished(item, now, 0)
@@ -309,11 +274,11 @@ class Attempts:
     def copy(self, item: Item, completion: ChatCompletion) -> None:
         """End a request with the answer an identical one has got."""
         self._tally.deduped += 1
-        self.succeed(item, completion, 0, self._loop.time())
+        self.succeed(item, completion, self._loop.time())
 
 
-def _held(item: Item) -> Reservation:
-    held, item.held = item.held or Reservation(), None
+def _held(item: Item) -> Amount:
+    held, item.held = item.held or Amount(), None
     return held
 
 

@@ -64,8 +64,8 @@ class Budget(Struct, kw_only=True, frozen=True):
                 raise ConfigurationError(message)
 
 
-class Reservation(Struct):
-    """What is set aside for a request: nano-dollars and tokens."""
+class Amount(Struct):
+    """What requests use, or may use: nano-dollars and tokens."""
 
     cost: int = 0
     tokens: int = 0
@@ -157,30 +157,55 @@ class Ledger:
         tariff: The prices.
 
     Attributes:
-        spent_before: Nano-dollars that runs before cost.
+        spent_before: Nano-dollars in the journal's records of runs before.
+        tokens_before: Tokens in them.
         spent: Nano-dollars that answers cost.
-        uncertain: Nano-dollars of requests that may or may not have been billed.
+        tokens: Tokens of the answers.
+        uncertain: Nano-dollars that may or may not have been billed, those that runs
+            before have left included.
+        uncertain_tokens: Tokens of the same requests.
         reserved: Nano-dollars set aside.
-        tokens: Tokens used, certainly or possibly.
+        reserved_tokens: Tokens set aside.
+        recorded: Nano-dollars in the journal's records of this run.
+        recorded_tokens: Tokens in them.
         unpriced: Answers of models without a known price.
     """
 
     def __init__(self, budget: Budget, tariff: Tariff) -> None:
         self.tariff = tariff
-        self.spent_before = 0
-        self.spent = 0
-        self.uncertain = 0
-        self.reserved = 0
-        self.tokens = 0
+        self.spent_before = self.tokens_before = 0
+        self.spent = self.tokens = 0
+        self.uncertain = self.uncertain_tokens = 0
+        self.reserved = self.reserved_tokens = 0
+        self.recorded = self.recorded_tokens = 0
         self.unpriced = 0
-        self._tokens_reserved = 0
         self._largest_output = _GUESSED_OUTPUT
         limit = budget.max_cost
         self.max_cost = None if limit is None else int(Decimal(str(limit)) * NANO)
         self.max_tokens = budget.max_tokens
-        self.is_bounded = self.max_cost is not None or self.max_tokens is not None
 
-    def reserve(self, body: bytes, model: str, max_tokens: int | None) -> Reservation:
+    def resume(self, used: Amount, held: Amount) -> None:
+        """Go on after other runs.
+
+        Args:
+            used: What they used, by their records.
+            held: What they may have used beside.
+        """
+        self.spent_before, self.tokens_before = used.cost, used.tokens
+        self.uncertain, self.uncertain_tokens = held.cost, held.tokens
+
+    @property
+    def unrecorded(self) -> Amount:
+        """The most that may have been billed, or will be, without a record of it."""
+        return Amount(
+            self.spent + self.uncertain + self.reserved - self.recorded,
+            self.tokens
+            + self.uncertain_tokens
+            + self.reserved_tokens
+            - self.recorded_tokens,
+        )
+
+    def reserve(self, body: bytes, model: str, max_tokens: int | None) -> Amount:
         """The most a request can use.
 
         A token is at least one byte of text, and the JSON around a message is longer
@@ -189,40 +214,37 @@ class Ledger:
         """
         prompt = len(body) + _IMAGE_TOKENS * body.count(_IMAGE)
         output = self._largest_output if max_tokens is None else max_tokens
-        return Reservation(self.tariff.most(model, prompt, output), prompt + output)
+        return Amount(self.tariff.most(model, prompt, output), prompt + output)
 
-    def exceeded_by(self, asked: Reservation) -> str | None:
+    def exceeded_by(self, asked: Amount) -> str | None:
         """The ceiling that a further reservation would pass, or `None`."""
         cost = self.spent_before + self.spent + self.uncertain
         cost += self.reserved + asked.cost
         if self.max_cost is not None and cost > self.max_cost:
             return "cost"
-        tokens = self.tokens + self._tokens_reserved + asked.tokens
+        tokens = self.tokens_before + self.tokens + self.uncertain_tokens
+        tokens += self.reserved_tokens + asked.tokens
         if self.max_tokens is not None and tokens > self.max_tokens:
             return "tokens"
         return None
 
-    def set_aside(self, asked: Reservation) -> None:
+    def set_aside(self, asked: Amount) -> None:
         """Make a reservation."""
         self.reserved += asked.cost
-        self._tokens_reserved += asked.tokens
+        self.reserved_tokens += asked.tokens
 
-    def release(self, held: Reservation) -> None:
+    def release(self, held: Amount) -> None:
         """Undo a reservation: the request was not billed."""
         self.reserved -= held.cost
-        self._tokens_reserved -= held.tokens
+        self.reserved_tokens -= held.tokens
 
-    def forfeit(self, held: Reservation) -> None:
+    def forfeit(self, held: Amount) -> None:
         """The request may have been billed: count all that was set aside."""
         self.release(held)
-        self.lose(held)
-
-    def lose(self, held: Reservation) -> None:
-        """Count the most that a request can have cost, which was not set aside."""
         self.uncertain += held.cost
-        self.tokens += held.tokens
+        self.uncertain_tokens += held.tokens
 
-    def settle(self, held: Reservation, usage: Usage, model: str) -> int | None:
+    def settle(self, held: Amount, usage: Usage, model: str) -> int | None:
         """Replace a reservation by the real cost.
 
         Returns:
@@ -235,3 +257,13 @@ class Ledger:
         self.tokens += usage.prompt_tokens + usage.completion_tokens
         self._largest_output = max(self._largest_output, usage.completion_tokens)
         return cost
+
+    def record(self, cost: int | None, usage: Usage) -> None:
+        """A record of the journal speaks of so much from now on.
+
+        Args:
+            cost: Nano-dollars, `None` if unknown.
+            usage: Tokens.
+        """
+        self.recorded += cost or 0
+        self.recorded_tokens += usage.prompt_tokens + usage.completion_tokens

@@ -14,7 +14,7 @@ import anyio.to_thread
 
 from ..errors import JournalError
 from .journal import Journal
-from .results import BatchResult
+from .results import Finished
 
 PATIENCE: Final = 60.0
 """Seconds to keep trying when the disk is full or fails."""
@@ -28,7 +28,7 @@ class Committer:
 
     Args:
         journal: Where to.
-        deliver: Takes the results of a group once it is durable.
+        deliver: Takes what a group finished once it is durable.
         patience: Seconds to keep trying when the disk is full or fails.
 
     Attributes:
@@ -39,7 +39,7 @@ class Committer:
     def __init__(
         self,
         journal: Journal,
-        deliver: Callable[[list[BatchResult]], None],
+        deliver: Callable[[list[Finished]], None],
         *,
         patience: float = PATIENCE,
     ) -> None:
@@ -49,14 +49,26 @@ class Committer:
         self._deliver = deliver
         self._patience = patience
         self._lines: list[bytes] = []
-        self._results: list[BatchResult] = []
+        self._finished: list[Finished] = []
+        self._told: list[Callable[[], None]] = []
         self._wake = asyncio.Event()
         self._is_closing = False
 
-    def add(self, line: bytes, result: BatchResult) -> None:
+    def add(self, line: bytes, finished: Finished) -> None:
         """Queue a record and the result that waits for it."""
         self._lines.append(line)
-        self._results.append(result)
+        self._finished.append(finished)
+        self._wake.set()
+
+    def write(self, line: bytes, then: Callable[[], None]) -> None:
+        """Queue a line that is no record.
+
+        Args:
+            line: The line.
+            then: Called once it is durable, or given up.
+        """
+        self._lines.append(line)
+        self._told.append(then)
         self._wake.set()
 
     async def run(self) -> None:
@@ -65,10 +77,12 @@ class Committer:
             await self._wake.wait()
             self._wake.clear()
             while self._lines:
-                lines, results = self._lines, self._results
-                self._lines, self._results = [], []
-                await self._commit(b"".join(lines), len(results))
-                self._deliver(results)
+                lines, finished, told = self._lines, self._finished, self._told
+                self._lines, self._finished, self._told = [], [], []
+                await self._commit(b"".join(lines), len(finished))
+                for then in told:
+                    then()
+                self._deliver(finished)
             if self._is_closing:
                 return
 

@@ -20,7 +20,8 @@ from ..errors import CancelledItemError, DeepSeekError
 from ..timeouts import Timeouts
 from .admission import Limit
 from .attempts import Attempts
-from .budget import Ledger
+from .budget import Amount, Ledger
+from .cover import Cover
 from .dedupe import Twins
 from .item import Item
 from .options import Settings
@@ -44,6 +45,7 @@ class Engine:
         limit: How many may be on the wire.
         settings: The batch's options.
         ledger: The money.
+        cover: Writes down what may be billed, if there is a journal.
         twins: Knows identical requests, if those are wanted.
         timeouts: The clocks of requests that bring none.
         others: How many requests of the same client are not of a batch.
@@ -65,6 +67,7 @@ class Engine:
         limit: Limit,
         settings: Settings,
         ledger: Ledger,
+        cover: Cover | None,
         twins: Twins | None,
         timeouts: Timeouts,
         others: Callable[[], int],
@@ -80,6 +83,7 @@ class Engine:
         self._limit = limit
         self._settings = settings
         self._ledger = ledger
+        self._cover = cover
         self._twins = twins
         self._timeouts = timeouts
         self._others = others
@@ -274,22 +278,23 @@ class Engine:
             item.wire.timeouts = msgspec.structs.replace(timeouts, deadline=left)
 
     def _pay(self, item: Item) -> bool:
-        """Set aside what the request can cost; whether the ceilings allow it."""
+        """Set aside what the request can cost; whether it may be sent now."""
         ledger = self._ledger
-        if not ledger.is_bounded:
-            return True
         asked = ledger.reserve(item.wire.body, item.wire.model or "", item.max_tokens)
         exceeded = ledger.exceeded_by(asked)
-        if exceeded is None:
-            ledger.set_aside(asked)
-            item.held = asked
-            return True
-        if self._attempts.on_wire:
-            # What comes back may leave enough: look again then.
-            self._held_back = self._attempts.live[item.index] = item
-        else:
+        if exceeded is not None and not self._attempts.on_wire:
             self.stop(exceeded)
-        return False
+            return False
+        if exceeded is not None or not self._is_covered(asked):
+            # What comes back may leave enough, and the journal takes a moment.
+            self._held_back = self._attempts.live[item.index] = item
+            return False
+        ledger.set_aside(asked)
+        item.held = asked
+        return True
+
+    def _is_covered(self, asked: Amount) -> bool:
+        return self._cover is None or self._cover.allows(asked)
 
     def _is_twin(self, item: Item) -> bool:
         if self._twins is None or not _TEMPERATURE_0.search(item.wire.body):

@@ -20,8 +20,8 @@ import msgspec
 from msgspec import Struct
 
 from ..errors import BatchError, MissingExtraError
-from .journal import OK, Index, Torn, read_manifest, scan, segments
-from .record import Failure, Record, decode_mark, decode_record, to_result
+from .journal import Index, Torn, read_manifest, scan, segments, torn_end
+from .record import Failure, Record, decode_record, to_result
 from .results import BatchFailed, BatchResult
 from .storage import private
 
@@ -57,14 +57,12 @@ class Catalogue:
     Attributes:
         index: What is finished.
         bad: Places where no whole record is.
-        records: Whole records, those superseded included.
     """
 
     def __init__(self, directory: Path) -> None:
         read_manifest(directory)
         self.index = Index()
         self.bad: list[Torn] = []
-        self.records = 0
         self._paths = segments(directory)
         self._places = array("Q")
         for number, path in enumerate(self._paths):
@@ -72,16 +70,22 @@ class Catalogue:
                 self._add(number, offset, line)
 
     def _add(self, number: int, offset: int, line: bytes) -> None:
-        mark = decode_mark(line)
-        self.records += 1
-        self.index.cost += max(0, mark.cost)
-        self.index.tokens += mark.tokens[0] + mark.tokens[3]
-        status = OK if mark.status == "ok" else 2
-        if not self.index.add(mark.index, mark.hash, status):
+        mark = self.index.read(line)
+        if mark is None:
             return
         missing = len(self.index.statuses) - len(self._places)
         self._places.frombytes(bytes(8 * missing))
         self._places[mark.index] = number << _SEGMENT_BITS | offset
+
+    def check(self) -> None:
+        """See that no result is lost.
+
+        A write that is under way, or was interrupted, at the end is none.
+
+        Raises:
+            JournalError: The journal is damaged.
+        """
+        torn_end(self._paths, self.bad)
 
     def lines(self) -> Iterator[bytes]:
         """The records that count, in input order."""
@@ -110,9 +114,11 @@ def read_results(directory: str | os.PathLike[str]) -> Iterator[BatchResult]:
         directory: The journal; a run may be at work on it.
 
     Raises:
-        JournalError: It is none, or cannot be read.
+        JournalError: It is none, is damaged, or cannot be read.
     """
-    for record in Catalogue(Path(directory)).records_in_order():
+    catalogue = Catalogue(Path(directory))
+    catalogue.check()
+    for record in catalogue.records_in_order():
         yield to_result(record)
 
 
@@ -143,7 +149,7 @@ def export(
         How many of each there were.
 
     Raises:
-        JournalError: The journal cannot be read.
+        JournalError: The journal cannot be read, or is damaged; nothing is written.
         BatchError: The format is unknown, or the file cannot be written.
         MissingExtraError: Parquet, without the extra `parquet`.
     """
@@ -161,6 +167,7 @@ def export(
         message = "a file for errors goes with jsonl; the others have a column for them"
         raise BatchError(message)
     catalogue = Catalogue(Path(directory))
+    catalogue.check()
     try:
         return writers[kind](catalogue, path, None if errors is None else Path(errors))
     except OSError as error:

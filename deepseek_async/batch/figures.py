@@ -7,6 +7,7 @@ import asyncio
 from .admission import Limit
 from .budget import Ledger, dollars
 from .engine import Engine
+from .journal import Journal
 from .prefix import PrefixPlan
 from .progress import Progress, Pulse
 from .report import BatchReport, Tally
@@ -32,11 +33,13 @@ class Figures:
         self._plan = plan
         self._pulse = Pulse()
         self._source: Source | None = None
+        self._cut = 0
         self._started = self._ended = 0.0
 
-    def start(self, source: Source) -> None:
+    def start(self, source: Source, journal: Journal | None) -> None:
         """The batch begins."""
         self._source = source
+        self._cut = journal.cut.size if journal is not None and journal.cut else 0
         self._started = asyncio.get_running_loop().time()
 
     def end(self) -> None:
@@ -98,6 +101,7 @@ class Figures:
             ok=tally.ok,
             failed=tally.failed,
             skipped=tally.skipped,
+            failed_before=tally.failed_before,
             deduped=tally.deduped,
             other_shards=tally.other_shards,
             attempts=tally.attempts,
@@ -116,5 +120,6 @@ class Figures:
             failures=dict(tally.failures),
             prefix_order=self._plan.is_active,
             stop_reason=engine.stop_reason if engine else None,
+            cut=self._cut,
             limits=self._limit.changes,
         )

@@ -87,7 +87,7 @@ class Intake:
             if given is not None:
                 self._check_key(key, row)
             params = self.reading.params_of(row.value, row.where)
-            digest = digest_of(params)
+            digest = digest_of([given, params])
             return self._made(row, key, digest, params)
         except JournalMismatchError:
             raise
@@ -99,7 +99,7 @@ class Intake:
         self, row: Row, key: str, digest: str, params: dict[str, Any]
     ) -> Item | None:
         if self._index is not None and self._is_finished(row, digest):
-            self._tally.skipped += 1
+            self._skip(row)
             return None
         made = chat_request({**params, "stream": None})
         if isinstance(made, DeepSeekError):
@@ -135,14 +135,22 @@ class Intake:
             message = f"{row.where}: the request function raised {kind}"
             failure = InvalidRequestError(message, param=row.where)
         failure.__context__ = failure.__cause__ = None  # its frames hold the request
+        if self._parts > 1 and not self._is_mine(key):
+            self._tally.other_shards += 1
+            return None
         if self._index is not None and self._index.status(row.index):
             self._is_finished(row, digest)
-            self._tally.skipped += 1
+            self._skip(row)
             return None
         failed = BatchFailed(
             index=row.index, key=key, error=failure.with_traceback(None), latency=0.0
         )
         return Rejected(failed, digest)
+
+    def _skip(self, row: Row) -> None:
+        assert self._index is not None  # noqa: S101 - it says the row is finished
+        self._tally.skipped += 1
+        self._tally.failed_before += self._index.status(row.index) != OK
 
     def _is_mine(self, key: str) -> bool:
         return zlib.crc32(key.encode("utf-8", "replace")) % self._parts == self._part
@@ -165,9 +173,9 @@ class Intake:
         assert self._index is not None  # noqa: S101 - asked for with a journal only
         if self._index.digest(row.index) != digest:
             message = (
-                f"{row.where} is another request than the one the journal has for it: "
-                "the input or the request function has changed. Take another "
-                "directory, or the old input"
+                f"{row.where} is another request than the one the journal has for it, "
+                "or has another key: the input or the request function has changed. "
+                "Take another directory, or the old input"
             )
             raise JournalMismatchError(message)
 

@@ -7,7 +7,7 @@ import asyncio
 from ..request import WireRequest
 from ..retry import RetryPolicy
 from ..types.meta import Attempt
-from .budget import Reservation
+from .budget import Amount
 
 
 class Item:
@@ -26,6 +26,7 @@ class Item:
         started: The loop time of the first attempt.
         deadline: The loop time by which it must be answered, or `None`.
         held: What is set aside for it.
+        cost: Nano-dollars that its attempts have cost, `None` if unknown.
         task: The attempt under way.
         is_cancelled: Whether `Batch.cancel` named it.
         followers: Identical requests that wait for its answer.
@@ -35,6 +36,7 @@ class Item:
 
     __slots__ = (
         "attempts",
+        "cost",
         "counted",
         "deadline",
         "digest",
@@ -74,12 +76,17 @@ class Item:
         self.refusals = 0
         self.started: float | None = None
         self.deadline: float | None = None
-        self.held: Reservation | None = None
+        self.held: Amount | None = None
+        self.cost: int | None = 0
         self.task: asyncio.Task[None] | None = None
         self.is_cancelled = False
         self.followers: list[Item] | None = None
         self.prefixes: tuple[int, ...] = ()
         self.group: int | None = None
+
+    def pay(self, cost: int | None) -> None:
+        """Add what an attempt cost: nano-dollars, or `None` if unknown."""
+        self.cost = None if cost is None or self.cost is None else self.cost + cost
 
     def __repr__(self) -> str:
         return f"Item({self.index}, {len(self.attempts)} attempts)"

@@ -26,7 +26,7 @@ from msgspec import Struct, field
 
 from .._version import __version__
 from ..errors import JournalError, JournalMismatchError
-from .record import decode_mark, is_whole
+from .record import Mark, decode_mark, held_in, is_whole
 from .storage import (
     NO_FOLLOW,
     locked,
@@ -63,18 +63,62 @@ class Manifest(Struct, kw_only=True):
 
 
 class Index:
-    """Which requests are finished: nine bytes for each."""
+    """Which requests are finished: nine bytes for each.
 
-    __slots__ = ("cost", "failed", "hashes", "ok", "statuses", "tokens")
+    Attributes:
+        statuses: One byte a row.
+        hashes: The hash of each finished request.
+        rows: The first row after all finished ones.
+        ok: Answered requests.
+        failed: Failed ones.
+        records: Records, superseded ones included.
+        cost: Nano-dollars of all of them.
+        tokens: Tokens of all of them.
+        held_cost: Nano-dollars that may have been billed beside.
+        held_tokens: Tokens that may have been.
+    """
+
+    __slots__ = (
+        "cost",
+        "failed",
+        "hashes",
+        "held_cost",
+        "held_tokens",
+        "ok",
+        "records",
+        "rows",
+        "statuses",
+        "tokens",
+    )
 
     def __init__(self) -> None:
         self.statuses = bytearray()
         self.hashes = array("Q")
+        self.rows = 0
         self.ok = 0
         self.failed = 0
-        #: Nano-dollars and tokens of all records, repeated ones included.
+        self.records = 0
         self.cost = 0
         self.tokens = 0
+        self.held_cost = 0
+        self.held_tokens = 0
+
+    def read(self, line: bytes) -> Mark | None:
+        """Take in a whole line of a journal.
+
+        Returns:
+            What a record says, if it is the one that counts for its row so far.
+        """
+        held = held_in(line)
+        if held is not None:
+            self.held_cost, self.held_tokens = held
+            return None
+        mark = decode_mark(line)
+        self.records += 1
+        self.cost += max(0, mark.cost)
+        self.tokens += mark.tokens[0] + mark.tokens[3]
+        status = OK if mark.status == "ok" else FAILED
+        return mark if self.add(mark.index, mark.hash, status) else None
 
     def status(self, index: int) -> int:
         """0 for an open request, else `OK` or `FAILED`."""
@@ -98,6 +142,7 @@ class Index:
             more = max(index + 1 - known, known // 8, 1024)
             self.statuses.extend(bytes(more))
             self.hashes.frombytes(bytes(8 * more))
+        self.rows = max(self.rows, index + 1)
         before = self.statuses[index]
         if before == OK:
             return False
@@ -153,9 +198,37 @@ def scan(path: Path, bad: list[Torn]) -> Iterator[tuple[int, bytes]]:
             if is_whole(line):
                 yield offset, line
             else:
-                is_torn = line[-1:] != b"\n" or b"\0" in line
-                bad.append(Torn(path.name, offset, number, len(line), is_torn))
+                bad.append(Torn(path.name, offset, number, len(line), _is_torn(line)))
             offset += len(line)
+
+
+def _is_torn(line: bytes) -> bool:
+    """Whether a line can be what an interrupted write leaves.
+
+    That is the beginning of a record, or bytes that never reached the disk: zeros at
+    the end, or for a sector. A whole record with another last byte has been changed.
+    """
+    if line[-1:] == b"\n":
+        return _SECTOR in line
+    return line[-1:] == b"\0" or not is_whole(line[:-1] + b"\n")
+
+
+def torn_end(found: list[Path], bad: list[Torn]) -> Torn | None:
+    """The interrupted write at the end of a journal, if that is all that is wrong.
+
+    Args:
+        found: Its segments, oldest first.
+        bad: The places in them where no whole record is.
+
+    Raises:
+        JournalError: Something else is wrong, which loses results.
+    """
+    if not bad:
+        return None
+    first = bad[0]
+    if len(bad) > 1 or not first.is_torn or first.segment != found[-1].name:
+        raise _corrupt(found[-1].parent, first)
+    return first
 
 
 def read_manifest(directory: Path) -> Manifest:
@@ -249,28 +322,19 @@ class Journal:
 
     def _recover(self) -> None:
         found = segments(self.directory)
+        bad: list[Torn] = []
         for path in found:
-            bad: list[Torn] = []
-            index = self.index
-            good_until = 0
-            for offset, line in scan(path, bad):
+            for _, line in scan(path, bad):
                 if bad:
-                    raise _corrupt(path, bad[0])
-                mark = decode_mark(line)
-                status = OK if mark.status == "ok" else FAILED
-                index.add(mark.index, mark.hash, status)
-                index.cost += max(0, mark.cost)
-                index.tokens += mark.tokens[0] + mark.tokens[3]
-                good_until = offset + len(line)
-            if bad and not (path == found[-1] and len(bad) == 1 and bad[0].is_torn):
-                raise _corrupt(path, bad[0])
-            if bad:
-                self._cut(path, bad[0])
-            self.offset = good_until
+                    raise _corrupt(self.directory, bad[0])
+                self.index.read(line)
+        self.cut = torn_end(found, bad)
+        if self.cut is not None:
+            self._cut(found[-1], self.cut)
         self._segment = int(found[-1].stem) if found else 0
 
-    def _cut(self, path: Path, torn: Torn) -> None:
-        self.cut = torn
+    @staticmethod
+    def _cut(path: Path, torn: Torn) -> None:
         file = os.open(path, os.O_WRONLY | NO_FOLLOW)
         try:
             os.ftruncate(file, torn.offset)
@@ -336,16 +400,17 @@ class Journal:
 
 
 _FULL: Final = frozenset({28, 122})  # ENOSPC, EDQUOT
+_SECTOR: Final = bytes(512)
 
 
 def _name(segment: int) -> str:
     return f"{segment:06d}.jsonl"
 
 
-def _corrupt(path: Path, torn: Torn) -> JournalError:
+def _corrupt(directory: Path, torn: Torn) -> JournalError:
     message = (
-        f"{path} is damaged at offset {torn.offset} (line {torn.line}, {torn.size} "
-        "bytes); `deepseek-async batch verify --repair` "
+        f"{directory / torn.segment} is damaged at offset {torn.offset} (line "
+        f"{torn.line}, {torn.size} bytes); `deepseek-async batch verify --repair` "
         "keeps what is good"
     )
     return JournalError(message)

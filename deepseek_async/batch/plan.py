@@ -136,7 +136,7 @@ async def make_plan(
     sums = _Sums()
     invalid: list[InvalidRow] = []
     rejected = 0
-    seen: set[str] = set()
+    seen: set[int] = set()
     duplicates = 0
     while source.has_rows:
         row = source.take()
@@ -146,8 +146,8 @@ async def make_plan(
             continue
         made = intake.take(row)
         if isinstance(made, Item):
-            duplicates += made.digest in seen
-            seen.add(made.digest)
+            duplicates += hash(made.wire.body) in seen
+            seen.add(hash(made.wire.body))
             _add(sums, made, tariff)
         elif made is not None:
             rejected += 1

@@ -10,6 +10,14 @@ itself, and so the prompt, is not kept), `s` `ok` or `err`, `n` attempts, `t` wh
 ended (Unix time), `ms` how long it took, `u` tokens, `c` the cost in nano-dollars (-1:
 unknown), `b` the completion or the error, and `x`, always last, the CRC-32 of every
 byte before `,"x":`. A lost library loses no data: `jq` and `grep` read the file.
+
+Between them stand lines of another kind::
+
+    {"held":[cost,tokens],"x":"<crc32>"}
+
+Each says how much may have been billed, at most, beside what the records say: for
+requests under way, lost, given up or repeated. The latest one counts. It is durable
+before the money it speaks of can be spent, so a killed run leaves no cost unknown.
 """
 
 from __future__ import annotations
@@ -54,6 +62,12 @@ class Mark(Struct):
     status: Literal["ok", "err"] = field(name="s")
     tokens: tuple[int, int, int, int, int] = field(name="u")
     cost: int = field(name="c")
+
+
+class Held(Struct):
+    """What may have been billed beside what the records say: nano-dollars, tokens."""
+
+    held: tuple[int, int]
 
 
 class Failure(Struct, kw_only=True, omit_defaults=True):
@@ -116,6 +130,8 @@ _encode: Final = msgspec.json.Encoder().encode
 _decode_failure: Final = msgspec.json.Decoder(Failure).decode
 decode_record: Final = msgspec.json.Decoder(Record).decode
 decode_mark: Final = msgspec.json.Decoder(Mark).decode
+_decode_held: Final = msgspec.json.Decoder(Held).decode
+_HELD: Final = b'{"held":'
 
 
 def completion_body(completion: ChatCompletion) -> bytes:
@@ -166,6 +182,21 @@ def to_line(result: BatchResult, digest: str, cost: int | None, ended: float) ->
         body=Raw(body),
     )
     return seal(_encode(record))
+
+
+def held_line(cost: int, tokens: int) -> bytes:
+    """The line that says what may have been billed beside the records.
+
+    Args:
+        cost: Nano-dollars, at most.
+        tokens: Tokens, at most.
+    """
+    return seal(_encode(Held((cost, tokens))))
+
+
+def held_in(line: bytes) -> tuple[int, int] | None:
+    """Nano-dollars and tokens of such a line; `None` for a record."""
+    return _decode_held(line).held if line.startswith(_HELD) else None
 
 
 def seal(encoded: bytes) -> bytes:

@@ -20,6 +20,7 @@ class BatchReport(Struct, kw_only=True, frozen=True):
         ok: Requests answered in this run.
         failed: Requests that failed in this run.
         skipped: Requests a previous run had finished.
+        failed_before: Those of them that had failed and were not to be tried again.
         deduped: Requests answered by an identical one.
         other_shards: Rows that belong to other shards.
         attempts: Requests sent.
@@ -31,7 +32,7 @@ class BatchReport(Struct, kw_only=True, frozen=True):
         reasoning_tokens: Reasoning tokens.
         cost: US dollars that the answers cost.
         uncertain_cost: US dollars, at most, for requests that died on their way and
-            may have been billed.
+            may have been billed, in this run or, by the journal, in one before.
         previous_cost: US dollars that previous runs on the journal cost.
         unpriced: Answers of models without a known price.
         seconds: From start to end.
@@ -39,6 +40,7 @@ class BatchReport(Struct, kw_only=True, frozen=True):
         failures: How often which error was the last word.
         prefix_order: Whether cache-aware order was at work to the end.
         stop_reason: Why the batch ended early, or `None`.
+        cut: Bytes of an interrupted write that were cut off the journal's end.
         limits: The changes of the limit.
     """
 
@@ -46,6 +48,7 @@ class BatchReport(Struct, kw_only=True, frozen=True):
     ok: int
     failed: int
     skipped: int
+    failed_before: int
     deduped: int
     other_shards: int
     attempts: int
@@ -64,6 +67,7 @@ class BatchReport(Struct, kw_only=True, frozen=True):
     failures: dict[str, int]
     prefix_order: bool
     stop_reason: str | None
+    cut: int
     limits: list[LimitChange]
 
     @property
@@ -81,7 +85,7 @@ class BatchReport(Struct, kw_only=True, frozen=True):
         lines = [
             ("answered", f"{self.ok:,} ({self.goodput:.2f}/s)"),
             ("failed", f"{self.failed:,}{_named(self.failures)}"),
-            ("skipped", f"{self.skipped:,} finished before"),
+            ("skipped", f"{self.skipped:,} finished before{self._failed_before()}"),
             ("sent", f"{self.attempts:,}, {self.retries:,} retries"),
             ("refused", f"{self.refused:,} (429)"),
             ("limit", f"{min(limits)} to {max(limits)}" if limits else "unused"),
@@ -99,10 +103,15 @@ class BatchReport(Struct, kw_only=True, frozen=True):
             lines.append(("runs before", f"${self.previous_cost:.6f}"))
         if self.unpriced:
             lines.append(("without a price", f"{self.unpriced:,}"))
+        if self.cut:
+            lines.append(("journal", f"{self.cut:,} bytes of a torn write cut off"))
         if self.stop_reason:
             lines.append(("stopped", self.stop_reason))
         width = max(len(name) for name, _ in lines)
         return "\n".join(f"{name:<{width}}  {value}" for name, value in lines)
+
+    def _failed_before(self) -> str:
+        return f", {self.failed_before:,} of them failed" if self.failed_before else ""
 
 
 def _named(failures: dict[str, int]) -> str:
@@ -120,6 +129,7 @@ class Tally:
         self.ok = 0
         self.failed = 0
         self.skipped = 0
+        self.failed_before = 0
         self.deduped = 0
         self.other_shards = 0
         self.attempts = 0

@@ -76,3 +76,22 @@ class BatchFailed(Struct, kw_only=True, frozen=True):
 
 
 BatchResult: TypeAlias = BatchOk | BatchFailed
+
+
+class Finished(Struct):
+    """A result with what the journal needs to know about it.
+
+    Attributes:
+        result: What became of the request.
+        digest: The hash of the request.
+        cost: Nano-dollars, `None` if unknown.
+        was_sent: Whether it ever reached the wire.
+        is_durable: Whether the journal is to keep it: not if the account, and not the
+            request, was at fault.
+    """
+
+    result: BatchResult
+    digest: str
+    cost: int | None = 0
+    was_sent: bool = True
+    is_durable: bool = True

@@ -12,11 +12,12 @@ from typing import Final, Self
 
 import anyio.to_thread
 
-from ..errors import DeepSeekError, InvalidRequestError
+from ..errors import DeepSeekError, InvalidRequestError, JournalMismatchError
 from .admission import Limit
-from .attempts import Attempts, Finished
-from .budget import Budget, Ledger, Tariff
+from .attempts import Attempts
+from .budget import Amount, Budget, Ledger, Tariff
 from .commit import PATIENCE, Committer
+from .cover import Cover
 from .dedupe import Twins
 from .delivery import Delivery
 from .engine import Engine
@@ -30,7 +31,7 @@ from .progress import INTERVAL, Display, Progress
 from .queueing import Fresh
 from .record import to_line
 from .report import BatchReport, Tally
-from .results import BatchFailed, BatchResult
+from .results import BatchFailed, BatchResult, Finished
 from .source import BatchSource, Source
 from .stops import REQUESTED, Watch, stopped
 from .template import Reading
@@ -75,6 +76,7 @@ class Batch:
         Reading(settings.request, settings.key, settings.defaults)
         self._journal: Journal | None = None
         self._committer: Committer | None = None
+        self._cover: Cover | None = None
         self._engine: Engine | None = None
         self._source: Source | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -99,12 +101,14 @@ class Batch:
         if self._settings.journal is not None:
             self._journal = await self._open_journal(Path(self._settings.journal))
             intake_index = self._journal.index
-            self._ledger.spent_before = intake_index.cost
-            self._ledger.tokens = intake_index.tokens
+            self._ledger.resume(
+                Amount(intake_index.cost, intake_index.tokens),
+                Amount(intake_index.held_cost, intake_index.held_tokens),
+            )
         intake = Intake(
             self._settings, self._wire.retry, intake_index, self._tariff, self._tally
         )
-        self._figures.start(source)
+        self._figures.start(source, self._journal)
         self._engine = engine = self._make_engine()
         fresh = Fresh(
             source,
@@ -143,11 +147,13 @@ class Batch:
         )
         if self._journal is not None:
             self._committer = Committer(self._journal, self._durable, patience=PATIENCE)
+            self._cover = Cover(self._ledger, self._committer.write)
         return Engine(
             attempts=attempts,
             limit=self.limit,
             settings=self._settings,
             ledger=self._ledger,
+            cover=self._cover,
             twins=self._twins,
             timeouts=self._wire.timeouts,
             others=self._others,
@@ -186,6 +192,7 @@ class Batch:
         )
         try:
             await engine.run(fresh)
+            self._compare_length(engine)
         except DeepSeekError as error:  # the journal is of another job
             engine.last_error = error
             engine.stop("mismatch", drain=False)
@@ -196,11 +203,35 @@ class Batch:
                 self._committer.close()
                 await committing
             if self._journal is not None:
-                self._journal.close()
+                await self._close_journal(self._journal)
             if self._interrupt is not None:
                 self._interrupt.close()
             self._figures.end()
             self._delivery.close()
+
+    def _compare_length(self, engine: Engine) -> None:
+        """See that the input still has the rows that the journal has results of."""
+        source, journal = self._source, self._journal
+        if source is None or journal is None or engine.stop_reason is not None:
+            return
+        known = journal.index.rows
+        if source.failure is None and source.count < known:
+            message = (
+                f"the input has {source.count} rows, but the journal "
+                f"{journal.directory} has results up to row {known}: it was shortened. "
+                "Take another directory, or the old input"
+            )
+            raise JournalMismatchError(message)
+
+    async def _close_journal(self, journal: Journal) -> None:
+        line = self._cover.last_line() if self._cover is not None else None
+        try:
+            if line is not None and not self._is_stuck():
+                # If it fails, the more generous line before it stands.
+                with suppress(OSError):
+                    await anyio.to_thread.run_sync(journal.commit, line)
+        finally:
+            journal.close()
 
     # Results
 
@@ -271,16 +302,17 @@ class Batch:
         assert self._engine is not None  # noqa: S101 - it runs
         self._engine.uncommitted += 1
         line = to_line(result, finished.digest, finished.cost, time())
-        self._committer.add(line, result)
+        self._committer.add(line, finished)
 
     def _rejected(self, rejected: Rejected) -> None:
         self._finished(Finished(rejected.result, rejected.digest, 0, was_sent=False))
 
-    def _durable(self, results: list[BatchResult]) -> None:
+    def _durable(self, group: list[Finished]) -> None:
         assert self._engine is not None  # noqa: S101 - it runs
-        self._engine.uncommitted -= len(results)
-        for result in results:
-            self._delivery.put(result)
+        self._engine.uncommitted -= len(group)
+        for finished in group:
+            self._ledger.record(finished.cost, finished.result.usage)
+            self._delivery.put(finished.result)
         if self._committer is not None and self._committer.failure is not None:
             self._engine.stop("journal")
         self._engine.wake()

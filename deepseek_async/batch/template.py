@@ -204,13 +204,13 @@ def _filled(found: re.Match[str], columns: Mapping[str, Any], where: str) -> str
     return value if isinstance(value, str) else _encode(value).decode()
 
 
-def digest_of(params: Mapping[str, Any]) -> str:
-    """A hash of a request's parameters, 16 hexadecimal digits."""
+def digest_of(value: object) -> str:
+    """A hash of JSON values, 16 hexadecimal digits."""
     try:
-        encoded = _encode(params)
+        encoded = _encode(value)
     except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError):
         encoded = b"?"  # what cannot be encoded is refused before it is sent, too
-    return hashlib.blake2b(encoded, digest_size=8).hexdigest()
+    return _hash(encoded)
 
 
 def _fingerprint(value: object) -> str:
@@ -218,7 +218,7 @@ def _fingerprint(value: object) -> str:
         return ""
     if callable(value):
         return _hash(_source_of(value))
-    return digest_of({"value": value})
+    return digest_of(value)
 
 
 def _source_of(function: Callable[..., Any]) -> bytes:

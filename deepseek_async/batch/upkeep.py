@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
+import warnings
 from decimal import Decimal
 from pathlib import Path
-from typing import IO
+from typing import IO, Final
 
-import msgspec
 from msgspec import Struct
 
-from ..errors import JournalError, JournalLockedError, JournalMismatchError
+from ..errors import (
+    DeepSeekWarning,
+    JournalError,
+    JournalLockedError,
+    JournalMismatchError,
+)
 from .budget import dollars
 from .export import Catalogue
 from .journal import (
     LOCK,
-    MANIFEST,
     Journal,
     Manifest,
     Torn,
@@ -23,7 +29,10 @@ from .journal import (
     scan,
     segments,
 )
-from .storage import locked, private, sync_directory, write_durably
+from .record import Mark, decode_mark, held_line
+from .storage import locked, private, sync_directory
+
+_AT_ONCE: Final = 1 << 20
 
 
 class JournalStatus(Struct, kw_only=True, frozen=True):
@@ -34,6 +43,8 @@ class JournalStatus(Struct, kw_only=True, frozen=True):
         failed: Failed ones.
         records: Records, those superseded included.
         cost: US dollars of all records.
+        uncertain_cost: US dollars, at most, that may have been billed beside them; of
+            a run at work, those that its requests under way may cost.
         tokens: Input and output tokens of all records.
         size: Bytes of all segments.
         shard: Which part of how many it is.
@@ -45,6 +56,7 @@ class JournalStatus(Struct, kw_only=True, frozen=True):
     failed: int
     records: int
     cost: Decimal
+    uncertain_cost: Decimal
     tokens: int
     size: int
     shard: str
@@ -69,8 +81,9 @@ def status(directory: str | os.PathLike[str]) -> JournalStatus:
     return JournalStatus(
         ok=catalogue.index.ok,
         failed=catalogue.index.failed,
-        records=catalogue.records,
+        records=catalogue.index.records,
         cost=dollars(catalogue.index.cost),
+        uncertain_cost=dollars(catalogue.index.held_cost),
         tokens=catalogue.index.tokens,
         size=sum(part.stat().st_size for part in segments(path)),
         shard=manifest.shard,
@@ -141,40 +154,44 @@ def merge(
     """Put the records of several journals of one job into a new one.
 
     Of several records for one request an answer counts before a failure, and the
-    first answer before later ones.
+    first answer before later ones. A shard that is not among them is a
+    `DeepSeekWarning`.
 
     Args:
-        target: A directory that holds no journal yet.
+        target: A directory that is empty or not there yet.
         sources: The journals, usually those of the shards.
 
     Returns:
         What the new journal holds.
 
     Raises:
-        JournalMismatchError: They are not of one job.
-        JournalError: One cannot be read, or there is a journal at `target`.
+        JournalMismatchError: They are not of one job, or of different inputs.
+        JournalError: One is damaged or cannot be read, or `target` is taken; nothing
+            is left behind.
     """
     path = Path(target)
-    if (path / MANIFEST).exists():
-        message = f"{path} holds a journal already"
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        message = f"{path} is taken; give the name of a new directory"
         raise JournalError(message)
-    first = read_manifest(Path(sources[0]))
-    for source in sources[1:]:
-        changed = _differences(first, read_manifest(Path(source)))
+    manifests = [read_manifest(Path(source)) for source in sources]
+    for source, manifest in zip(sources, manifests, strict=True):
+        changed = _differences(manifests[0], manifest)
         if changed:
             message = f"{source} is of another job than {sources[0]}: {changed}"
             raise JournalMismatchError(message)
-    journal = Journal(path, first.job)
+    _warn_about_missing_shards([manifest.shard for manifest in manifests])
     try:
-        for source in sources:
-            _append(journal, Catalogue(Path(source)))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(dir=path.parent, prefix=f"{path.name}."))
+        try:
+            _join(draft, manifests[0].job, [Path(source) for source in sources])
+            draft.rename(path)
+        except BaseException:
+            shutil.rmtree(draft)
+            raise
     except OSError as error:
-        message = f"{journal.position} cannot be written: {error.strerror}"
+        message = f"the journal {path} cannot be written: {error.strerror or error}"
         raise JournalError(message) from error
-    finally:
-        journal.close()
-    merged = Manifest(created=first.created, job=first.job)
-    write_durably(path / MANIFEST, msgspec.json.encode(merged))
     return status(path)
 
 
@@ -183,13 +200,49 @@ def _differences(one: Manifest, other: Manifest) -> str:
     return ", ".join(sorted(n for n in names if one.job.get(n) != other.job.get(n)))
 
 
-def _append(journal: Journal, catalogue: Catalogue) -> None:
+def _warn_about_missing_shards(given: list[str]) -> None:
+    parts = {shard.partition("/")[2] for shard in given}
+    wanted = {f"{part}/{n}" for n in parts for part in range(int(n))}
+    missing = sorted(wanted.difference(given))
+    if missing:
+        message = f"shards that are not among the journals: {', '.join(missing)}"
+        warnings.warn(message, DeepSeekWarning, stacklevel=3)
+
+
+def _join(directory: Path, job: dict[str, str], sources: list[Path]) -> None:
+    journal = Journal(directory, job)
+    cost = tokens = 0
+    try:
+        for source in sources:
+            catalogue = Catalogue(source)
+            catalogue.check()
+            _append(journal, catalogue, source)
+            cost += catalogue.index.held_cost
+            tokens += catalogue.index.held_tokens
+        journal.commit(held_line(cost, tokens))
+    finally:
+        journal.close()
+
+
+def _append(journal: Journal, catalogue: Catalogue, source: Path) -> None:
     part: list[bytes] = []
     size = 0
     for line in catalogue.lines():
+        _compare(journal, decode_mark(line), source)
+        journal.index.read(line)
         part.append(line)
         size += len(line)
-        if size >= 1 << 20:
+        if size >= _AT_ONCE:
             journal.commit(b"".join(part))
             part, size = [], 0
     journal.commit(b"".join(part))
+
+
+def _compare(journal: Journal, mark: Mark, source: Path) -> None:
+    known = journal.index
+    if known.status(mark.index) and known.digest(mark.index) != mark.hash:
+        message = (
+            f"row {mark.index} (from 0) is another request in {source} than in the "
+            "journals before it: the inputs were different"
+        )
+        raise JournalMismatchError(message)

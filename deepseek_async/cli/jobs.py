@@ -269,7 +269,8 @@ def _code(report: BatchReport, stop: BatchStoppedError | None) -> int:
         return STOPPED if stop.reason in _CEILINGS else ExitCode.FAILED
     if report.stop_reason == "interrupted":
         return ExitCode.INTERRUPTED
-    return ExitCode.FAILED if report.failed else ExitCode.OK
+    has_failures = report.failed or report.failed_before
+    return ExitCode.FAILED if has_failures else ExitCode.OK
 
 
 @app.command()
@@ -308,7 +309,7 @@ def _shown(found: JournalStatus) -> str:
     lines = [
         f"answered  {found.ok:,}",
         f"failed    {found.failed:,}",
-        f"cost      ${found.cost:.6f}",
+        f"cost      ${found.cost:.6f}, possibly ${found.uncertain_cost:.6f} more",
         f"tokens    {found.tokens:,}",
         f"records   {found.records:,} in {found.size:,} bytes",
         f"shard     {found.shard}",

@@ -15,10 +15,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from batch.fakes import FakeWire, ask, asks, collect, make
-from deepseek_async import APIStatusError, BadRequestError, ContentRiskError
+from deepseek_async import (
+    APIStatusError,
+    BadRequestError,
+    ContentRiskError,
+    DeepSeekWarning,
+)
 from deepseek_async.batch import (
     BatchFailed,
     BatchOk,
@@ -26,7 +32,7 @@ from deepseek_async.batch import (
     JournalLockedError,
     JournalMismatchError,
 )
-from deepseek_async.batch.export import read_results
+from deepseek_async.batch.export import export, read_results
 from deepseek_async.batch.journal import Journal, read_manifest, segments
 from deepseek_async.batch.record import is_whole
 from deepseek_async.batch.upkeep import merge, repair, status
@@ -96,37 +102,96 @@ async def test_a_link_in_place_of_a_segment_is_not_followed(
         await collect(make(FakeWire(), asks(5), journal=journal))
 
 
+def lines(journal: Path) -> list[bytes]:
+    return segments(journal)[0].read_bytes().splitlines(keepends=True)
+
+
+def last_record(journal: Path) -> int:
+    """How many lines there are up to the last record: a line on money ends a run."""
+    found = lines(journal)
+    assert found[-1].startswith(b'{"held"')
+    assert not found[-2].startswith(b'{"held"')
+    return len(found) - 1
+
+
 async def test_a_torn_tail_is_cut_at_every_byte(journal: Path, tmp_path: Path) -> None:
     """However much of the last record is there, only its own request is repeated."""
     await fill(journal, 4)
-    whole = segments(journal)[0].read_bytes()
-    last = len(whole.splitlines(keepends=True)[-1])
+    count = last_record(journal)
+    before = len(b"".join(lines(journal)[: count - 1]))
+    record = len(lines(journal)[count - 1])
 
-    for size in range(len(whole) - last, len(whole)):
+    for size in range(before, before + record):
         copy = tmp_path / f"copy{size}"
         shutil.copytree(journal, copy)
         os.truncate(segments(copy)[0], size)
+        assert [r.index for r in read_results(copy)] == [0, 1, 2]
         wire = FakeWire()
-        await collect(make(wire, asks(4), journal=copy))
+        batch = make(wire, asks(4), journal=copy)
+        await collect(batch)
         assert sum(wire.seen.values()) == 1
+        assert batch.report.cut == size - before
         assert [r.index for r in read_results(copy)] == [0, 1, 2, 3]
         assert status(copy).is_sound
         shutil.rmtree(copy)
 
 
+async def test_zeros_that_a_power_cut_leaves_are_cut(journal: Path) -> None:
+    """A file system may have made the file longer without writing the bytes."""
+    await fill(journal, 3)
+    with segments(journal)[0].open("ab") as file:
+        file.write(bytes(300))
+    wire = FakeWire()
+    batch = make(wire, asks(3), journal=journal)
+    await collect(batch)
+
+    assert not wire.seen
+    assert batch.report.cut == 300
+    assert "300 bytes of a torn write" in batch.report.to_table()
+
+
 async def test_a_flipped_byte_is_detected_wherever_it_is(journal: Path) -> None:
-    """A damaged record with good ones after it is named by file, line and offset."""
+    """A damaged record is named by file, line and offset, also at the very end."""
     await fill(journal, 3)
     segment = segments(journal)[0]
     whole = segment.read_bytes()
-    second = whole.index(b"\n") + 1
-    end = whole.index(b"\n", second)
+    count = last_record(journal)
+    until = len(b"".join(lines(journal)[:count]))
+    starts = [0]
+    for line in lines(journal)[:count]:
+        starts.append(starts[-1] + len(line))
 
-    for at in (*range(second, end + 1), len(whole) - 5):
-        segment.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
-        line = 2 if at <= end else 3
-        with pytest.raises(JournalError, match=rf"000000.*offset \d+ \(line {line}"):
-            Journal(journal, read_manifest(journal).job)
+    for end in (len(whole), until):  # with the closing line, and without
+        for number in (count - 1, count):
+            for at in range(starts[number - 1], starts[number]):
+                flipped = bytes([whole[at] ^ 1])
+                segment.write_bytes(whole[:at] + flipped + whole[at + 1 : end])
+                named = rf"000000.*offset \d+ \(line {number}"
+                with pytest.raises(JournalError, match=named):
+                    Journal(journal, read_manifest(journal).job)
+
+
+async def test_a_damaged_journal_is_not_read_as_if_it_were_whole(
+    journal: Path, tmp_path: Path
+) -> None:
+    """Exports, results and merges say so before they write anything."""
+    await fill(journal, 5)
+    segment = segments(journal)[0]
+    whole = bytearray(segment.read_bytes())
+    whole[len(b"".join(lines(journal)[:3])) + 9] ^= 4
+    segment.write_bytes(whole)
+    output = tmp_path / "out.jsonl"
+    output.write_bytes(b"older")
+
+    with pytest.raises(JournalError, match=r"damaged.*line 4.*repair"):
+        export(journal, output)
+    with pytest.raises(JournalError, match="damaged"):
+        list(read_results(journal))
+    with pytest.raises(JournalError, match="damaged"):
+        merge(tmp_path / "all", [journal])
+
+    assert output.read_bytes() == b"older"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["job", "out.jsonl"]
 
 
 async def test_repair_keeps_the_good_records(journal: Path) -> None:
@@ -134,13 +199,14 @@ async def test_repair_keeps_the_good_records(journal: Path) -> None:
     await fill(journal, 5)
     segment = segments(journal)[0]
     whole = bytearray(segment.read_bytes())
-    whole[whole.index(b"\n") + 9] ^= 4
+    damaged = last_record(journal) - 1
+    whole[len(b"".join(lines(journal)[: damaged - 1])) + 9] ^= 4
     segment.write_bytes(whole)
 
     assert len(status(journal).damage) == 1
     (left_out,) = repair(journal)
 
-    assert left_out.line == 2
+    assert left_out.line == damaged
     wire = FakeWire()
     await collect(make(wire, asks(5), journal=journal))
     assert sum(wire.seen.values()) == 1
@@ -169,6 +235,25 @@ async def test_changed_input_is_named(journal: Path) -> None:
     assert "something else" not in wire.seen
 
 
+async def test_changed_keys_are_named(journal: Path) -> None:
+    """The same request under another key is another row."""
+    await collect(
+        make(FakeWire(), [(f"k{n}", r) for n, r in enumerate(asks(4))], journal=journal)
+    )
+    renamed = [(f"k{n}" if n != 2 else "other", r) for n, r in enumerate(asks(4))]
+
+    with pytest.raises(JournalMismatchError, match=r"requests\[2\].*another key"):
+        await collect(make(FakeWire(), renamed, journal=journal))
+
+
+async def test_a_shortened_input_is_told(journal: Path) -> None:
+    """Rows that are gone from the input are not forgotten in silence."""
+    await fill(journal, 6)
+
+    with pytest.raises(JournalMismatchError, match=r"4 rows.*up to row 6.*shortened"):
+        await collect(make(FakeWire(), asks(4), journal=journal))
+
+
 @pytest.mark.parametrize(
     ("option", "value"),
     [
@@ -195,8 +280,10 @@ async def test_failed_requests_are_tried_again_by_default(journal: Path) -> None
     await collect(make(wire, asks(5), journal=journal))
 
     quiet = FakeWire()
-    await collect(make(quiet, asks(5), journal=journal, retry_failed=False))
+    batch = make(quiet, asks(5), journal=journal, retry_failed=False)
+    await collect(batch)
     assert not quiet.seen
+    assert (batch.report.skipped, batch.report.failed_before) == (5, 1)
     again = FakeWire()
     done = await collect(make(again, asks(5), journal=journal))
 
@@ -297,12 +384,27 @@ async def test_a_disk_that_stays_full_ends_the_batch_with_its_results(
     with pytest.raises(JournalError, match=r"000000\.jsonl, offset \d+"):  # noqa: PT012
         async with batch:
             disk = Failing(errno.ENOSPC, "write", 1_000_000)
-            monkeypatch.setattr("deepseek_async.batch.journal.os.write", disk)
             async for result in batch:
-                done.append(result.key)  # noqa: PERF401 - raises on its way
+                done.append(result.key)
+                monkeypatch.setattr("deepseek_async.batch.journal.os.write", disk)
 
     assert sorted(done) == sorted(text.removeprefix("question ") for text in wire.seen)
     assert 0 < len(done) <= 3 * 8
+
+
+async def test_nothing_is_sent_before_the_journal_can_be_written(
+    journal: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a disk that is full from the start nothing is paid for."""
+    monkeypatch.setattr("deepseek_async.batch.runner.PATIENCE", 0.2)
+    wire = FakeWire()
+    with pytest.raises(JournalError, match="cannot be written"):  # noqa: PT012
+        async with make(wire, asks(10), journal=journal) as batch:
+            disk = Failing(errno.ENOSPC, "write", 1_000_000)
+            monkeypatch.setattr("deepseek_async.batch.journal.os.write", disk)
+            await anext(aiter(batch))
+
+    assert not wire.seen
 
 
 async def test_segments_rotate_and_are_read_back(
@@ -339,6 +441,55 @@ async def test_shards_share_the_rows_and_merge(tmp_path: Path) -> None:
     assert not wire.seen
 
 
+async def test_a_merge_says_which_shards_it_lacks(tmp_path: Path) -> None:
+    """What is merged is not the whole, and that is told."""
+    for part in (0, 2):
+        path = tmp_path / str(part)
+        await collect(make(FakeWire(), asks(60), journal=path, shard=(part, 3)))
+
+    with pytest.warns(DeepSeekWarning, match="1/3"):
+        found = merge(tmp_path / "all", [tmp_path / "0", tmp_path / "2"])
+
+    assert 0 < found.ok < 60
+
+
+async def test_journals_of_different_inputs_do_not_merge(tmp_path: Path) -> None:
+    """Two requests for one row are a mistake, and nothing is left behind."""
+    await fill(tmp_path / "a")
+    changed = asks(5)
+    changed[3] = ask("something else")
+    await collect(make(FakeWire(), changed, journal=tmp_path / "b"))
+
+    with pytest.raises(JournalMismatchError, match="row 3"):
+        merge(tmp_path / "all", [tmp_path / "a", tmp_path / "b"])
+
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b"]
+
+
+async def test_a_merge_goes_to_a_new_place_only(tmp_path: Path) -> None:
+    """Nothing is overwritten."""
+    await fill(tmp_path / "a")
+
+    with pytest.raises(JournalError, match="new directory"):
+        merge(tmp_path / "a", [tmp_path / "a"])
+
+
+async def test_unreadable_rows_belong_to_one_shard(tmp_path: Path) -> None:
+    """A row that is no JSON fails once over all shards, not once in each."""
+    source = tmp_path / "in.jsonl"
+    good = [msgspec.json.encode(row) + b"\n" for row in asks(20)]
+    source.write_bytes(b"".join([*good, b"{bad\n", b"nor this\n", *good]))
+    failed: list[int] = []
+    for part in range(3):
+        path = tmp_path / str(part)
+        batch = make(FakeWire(), source, journal=path, shard=(part, 3))
+        failed += [r.index for r in await collect(batch) if not r.ok]
+        report = batch.report
+        assert report.ok + report.failed + report.other_shards == 42
+
+    assert sorted(failed) == [20, 21]
+
+
 async def test_journals_of_different_jobs_do_not_merge(tmp_path: Path) -> None:
     """The argument that differs is named."""
     await fill(tmp_path / "a")
@@ -352,10 +503,11 @@ async def test_lines_are_plain_json_with_a_checksum(journal: Path) -> None:
     """A record is one JSON object on a line, its CRC last."""
     await fill(journal, 2)
 
-    for line in segments(journal)[0].read_bytes().splitlines(keepends=True):
+    for line in lines(journal):
+        msgspec.json.decode(line)
         assert is_whole(line)
         assert not is_whole(line[:-1])
-        assert not is_whole(line.replace(b'"s":"ok"', b'"s":"er"'))
+        assert not is_whole(line.replace(b":", b";", 1))
 
 
 def test_a_full_disk_is_survived_on_a_real_one(tmp_path: Path) -> None:

@@ -1,0 +1,68 @@
+"""What may be billed beside the records of the journal, written down before it can be.
+
+A request under way, lost or given up leaves no record, but may cost money. So that a
+killed run leaves no cost unknown, the journal says beforehand how much that can be,
+with room for some requests more; only when that is durable are they sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from .budget import Amount, Ledger
+from .record import held_line
+
+_ROOM_SHARE: Final = 8
+_ROOM_REQUESTS: Final = 4
+
+
+class Cover:
+    """Asks for room in the journal as more is needed.
+
+    Args:
+        ledger: Knows what has no record.
+        write: Makes a line durable, then calls back.
+    """
+
+    __slots__ = ("_cost", "_is_asking", "_ledger", "_tokens", "_write")
+
+    def __init__(
+        self, ledger: Ledger, write: Callable[[bytes, Callable[[], None]], None]
+    ) -> None:
+        self._ledger = ledger
+        self._write = write
+        self._is_asking = False
+        held = ledger.unrecorded  # nothing is sent yet: what runs before have left
+        self._cost, self._tokens = held.cost, held.tokens
+
+    def allows(self, asked: Amount) -> bool:
+        """Whether a request may be sent; if not, what it takes is asked for.
+
+        Args:
+            asked: The most it can use.
+        """
+        held = self._ledger.unrecorded
+        cost, tokens = held.cost + asked.cost, held.tokens + asked.tokens
+        if cost <= self._cost and tokens <= self._tokens:
+            return True
+        if not self._is_asking:
+            self._is_asking = True
+            cost += max(cost // _ROOM_SHARE, _ROOM_REQUESTS * asked.cost)
+            tokens += max(tokens // _ROOM_SHARE, _ROOM_REQUESTS * asked.tokens)
+            self._write(held_line(cost, tokens), lambda: self._allow(cost, tokens))
+        return False
+
+    def _allow(self, cost: int, tokens: int) -> None:
+        self._is_asking = False
+        self._cost, self._tokens = cost, tokens
+
+    def last_line(self) -> bytes | None:
+        """The line that closes a run, `None` if the latest says the same.
+
+        Nothing is under way then, so it says no more than needed.
+        """
+        held = self._ledger.unrecorded
+        if (held.cost, held.tokens) == (self._cost, self._tokens):
+            return None
+        return held_line(max(0, held.cost), max(0, held.tokens))
