@@ -599,6 +599,22 @@ async def test_common_prefix_is_cached_for_the_third_request(wire: Wire) -> None
     assert hits[2] > 0
 
 
+async def test_requests_at_the_same_time_learn_nothing_of_each_other(
+    wire: Wire,
+) -> None:
+    """The cache learns from answers, so a burst pays for its prefix every time."""
+    wire.emulator.pace = Pace(latency=0.05, tokens_per_second=0.0)
+    document = "The treaty has many articles. " * 40
+
+    burst = await asyncio.gather(
+        *(wire.ask(f"{document} {number}") for number in range(10))
+    )
+    later = await wire.ask(f"{document} later")
+
+    assert {a["usage"]["prompt_cache_hit_tokens"] for a in burst} == {0}
+    assert later["usage"]["prompt_cache_hit_tokens"] > 0
+
+
 async def test_cache_can_be_emptied(wire: Wire) -> None:
     """A cleared cache has no hits."""
     text = "All rivers run to the sea. " * 40

@@ -28,21 +28,20 @@ class PrefixCache:
         self._seen: dict[bytes, None] = {}
         self._units: dict[bytes, set[tuple[int, int]]] = {}
 
-    def lookup(self, prompt: str, answer: str, user_id: str = "") -> int:
-        """Return the cached tokens of `prompt`, then remember prompt and answer."""
-        whole = prompt + answer
-        ends = block_ends(whole, UNIT)
-        if not ends:
-            return 0
-        digests = chain(whole, ends, user_id.encode("utf-8", "surrogatepass"))
-        inside = sum(end <= len(prompt) for end in ends)
-        prefixes = list(zip(digests[:inside], ends[:inside], strict=True))
-        hit = self._hit(prompt, prefixes)
+    def lookup(self, prompt: str, user_id: str = "") -> int:
+        """Return the cached tokens of `prompt`."""
+        return self._hit(prompt, _blocks(prompt, user_id)) * UNIT
+
+    def remember(self, prompt: str, answer: str, user_id: str = "") -> None:
+        """Learn from a request that has been answered to its end."""
+        blocks = _blocks(prompt + answer, user_id)
+        if not blocks:
+            return
+        prefixes = [block for block in blocks if block[1] <= len(prompt)]
         if prefixes:
-            self._remember_common(digests[:inside])
+            self._remember_common([digest for digest, _ in prefixes])
             self._add(*prefixes[-1], prompt)
-        self._add(digests[-1], ends[-1], whole)
-        return hit * UNIT
+        self._add(*blocks[-1], prompt + answer)
 
     def clear(self) -> None:
         """Forget everything."""
@@ -71,6 +70,13 @@ class PrefixCache:
         if len(tails) < _MAX_TAILS:
             tails.add((len(text) - end, hash(text[end:])))
         _trim(self._units)
+
+
+def _blocks(text: str, user_id: str) -> list[tuple[bytes, int]]:
+    """Return the whole blocks of `text`: the digest of all up to each, and its end."""
+    ends = block_ends(text, UNIT)
+    digests = chain(text, ends, user_id.encode("utf-8", "surrogatepass"))
+    return list(zip(digests, ends, strict=True))
 
 
 def _trim(known: dict[bytes, Any]) -> None:

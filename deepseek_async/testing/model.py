@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 import uuid
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -77,10 +78,15 @@ class EmulatedModel:
         said = self._say(call, fault, limit)
         usage = self._usage(call, said, prompt)
         envelope = self._envelope(body, model, call)
-        if not body.get("stream"):
-            return chat_completion(said, envelope, usage), model, usage
-        reply = chat_chunks(said, envelope, usage, include_usage=_includes_usage(body))
-        reply.review = section(body, "safety_check").get("level") == "high"
+        if body.get("stream"):
+            include = _includes_usage(body)
+            reply = chat_chunks(said, envelope, usage, include_usage=include)
+            reply.review = section(body, "safety_check").get("level") == "high"
+        else:
+            reply = chat_completion(said, envelope, usage)
+        reply.completed = partial(
+            self.cache.remember, prompt, _output(call, said), _user(body)
+        )
         return reply, model, usage
 
     def complete(
@@ -105,14 +111,17 @@ class EmulatedModel:
             key="",
         )
         prompt = body["prompt"] + (body.get("suffix") or "")
-        hit = self.cache.lookup(prompt, "", str(body.get("user_id") or ""))
+        hit = self.cache.lookup(prompt, _user(body))
         usage = usage_of(said, estimate_tokens(prompt), hit, thinks=False)
         envelope = self._new_envelope(model, thinks=False, top=body.get("logprobs"))
         said = echoed(body, said)
-        if not body.get("stream"):
-            return fim_completion(said, envelope, usage), model, usage
-        include = _includes_usage(body)
-        return fim_chunks(said, envelope, usage, include_usage=include), model, usage
+        if body.get("stream"):
+            include = _includes_usage(body)
+            reply = fim_chunks(said, envelope, usage, include_usage=include)
+        else:
+            reply = fim_completion(said, envelope, usage)
+        reply.completed = partial(self.cache.remember, prompt, "", _user(body))
+        return reply, model, usage
 
     def _say(self, call: ChatCall, fault: Fault, limit: int) -> Generation:
         body = call.body
@@ -161,11 +170,7 @@ class EmulatedModel:
         return min(limit, self.context_length - used)
 
     def _usage(self, call: ChatCall, said: Generation, prompt: str) -> Body:
-        spoken = [spoken_call.function for spoken_call in said.calls]
-        text = "".join(said.content)
-        output = text if prefix_of(call.body["messages"]) else ""
-        output = output or render_message("assistant", text, spoken)
-        hit = self.cache.lookup(prompt, output, str(call.body.get("user_id") or ""))
+        hit = self.cache.lookup(prompt, _user(call.body))
         return usage_of(said, estimate_tokens(prompt), hit, thinks=call.thinks)
 
     def _envelope(self, body: Body, model: Model, call: ChatCall) -> Envelope:
@@ -184,6 +189,18 @@ class EmulatedModel:
             thinks=thinks,
             top_logprobs=top,
         )
+
+
+def _output(call: ChatCall, said: Generation) -> str:
+    """The answer as the next round's prompt will repeat it."""
+    text = "".join(said.content)
+    output = text if prefix_of(call.body["messages"]) else ""
+    spoken = [spoken_call.function for spoken_call in said.calls]
+    return output or render_message("assistant", text, spoken)
+
+
+def _user(body: Body) -> str:
+    return str(body.get("user_id") or "")
 
 
 def _includes_usage(body: Body) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Literal, TypeAlias
 
@@ -52,6 +53,7 @@ class Reply(msgspec.Struct, kw_only=True):
         ending: How the connection is left.
         trickle: Bytes per write and seconds between writes.
         raw: Bytes that replace the whole response, head included.
+        completed: Called once all of it has been sent.
     """
 
     pieces: list[bytes]
@@ -68,6 +70,7 @@ class Reply(msgspec.Struct, kw_only=True):
     ending: Ending = "complete"
     trickle: tuple[int, float] | None = None
     raw: bytes | None = None
+    completed: Callable[[], None] | None = None
 
     @property
     def keep_alive(self) -> bytes:

@@ -310,10 +310,13 @@ class DeepSeekEmulator:
         }
         player = Player(request, reply, self.pace, lambda: self.in_flight)
         try:
-            return await player.play()
+            sent = await player.play()
         except ConnectionError:
             # The client is gone: nobody is left to answer, and nothing went wrong.
             return web.Response()
+        if reply.completed is not None:
+            reply.completed()
+        return sent
 
     async def _reply(self, request: web.BaseRequest, trace_id: str) -> Reply:
         """Read and remember `request`, and return the reply to it."""
