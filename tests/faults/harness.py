@@ -216,6 +216,7 @@ class Taken:
         turn: The turn, if tools could be called in a stream.
         ran: What the tool was called with, in the order of beginning.
         running: How many tools run now.
+        began: Set when the first of them begins.
     """
 
     def __init__(self) -> None:
@@ -224,6 +225,7 @@ class Taken:
         self.turn: TurnStream | None = None
         self.ran: list[str] = []
         self.running = 0
+        self.began = asyncio.Event()
 
 
 Mode: TypeAlias = Callable[[AsyncDeepSeek, Taken], Coroutine[Any, Any, None]]
@@ -307,6 +309,7 @@ def _tools(taken: Taken) -> Any:
         """Look a place up."""
         taken.ran.append(place)
         taken.running += 1
+        taken.began.set()
         try:
             for _ in range(TOOL_STEPS):
                 await asyncio.sleep(0)
