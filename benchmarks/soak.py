@@ -1,6 +1,7 @@
 """Soak: many requests and streams, left in every way, and what stays behind.
 
-`python -m benchmarks.soak [--requests N] [--streams N] [--rounds N] [--seed N]`
+`python -m benchmarks.soak [--loop asyncio|uvloop] [--requests N] [--streams N]
+[--rounds N] [--seed N]`
 
 An emulator in a process of its own answers at once, but one request in eight meets a
 fault: error statuses, pages, cut and stalled answers, garbage, errors amid a stream.
@@ -54,6 +55,8 @@ from deepseek_async.testing import (
     Status,
     StreamError,
 )
+
+from .worker import runner_for
 
 WORKERS: Final = 48
 MIX: Final[dict[Fault, float]] = {
@@ -337,6 +340,7 @@ def report(run: Soak, seconds: float) -> bool:
 def main() -> int:
     """Run the soak, or its server."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.soak")
+    parser.add_argument("--loop", choices=("asyncio", "uvloop"), default="asyncio")
     parser.add_argument("--requests", type=int, default=100_000)
     parser.add_argument("--streams", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=40)
@@ -347,8 +351,9 @@ def main() -> int:
         asyncio.run(serve())
         return 0
     started = time.monotonic()
-    with server() as (base_url, api_key):
-        run = asyncio.run(soak(options, base_url, api_key))
+    with server() as (base_url, api_key), runner_for(options.loop) as runner:
+        run = runner.run(soak(options, base_url, api_key))
+    print(options.loop, end=": ")
     return 0 if report(run, time.monotonic() - started) else 1
 
 
