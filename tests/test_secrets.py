@@ -443,7 +443,7 @@ async def test_an_idle_client_holds_the_key_once_and_no_prompt() -> None:
 @limited(3.0)
 @pytest.mark.parametrize("mode", MODES)
 async def test_an_idle_connection_forgets_its_caller(mode: str) -> None:
-    """A pooled connection keeps alive neither the task that opened it nor its result."""
+    """A pooled connection keeps neither the task that opened it nor its result."""
     async with served(good) as (server, client):
         caller = asyncio.create_task(MODES[mode](client, Taken()))
         await caller
