@@ -427,6 +427,7 @@ async def test_absurd_places_of_tool_calls() -> None:
     assert growth.peak < MB
 
 
+@pytest.mark.timing
 @limited(3.0)
 async def test_endless_keep_alives_take_no_memory() -> None:
     """Keep-alives are counted, not kept."""
