@@ -92,6 +92,10 @@ class Opening:
             self.reason = reason
             self._task.cancel()
 
+    def end(self) -> None:
+        """It is over: let go of the task, as an idle connection keeps its context."""
+        self._task = None
+
     def takes_back_cancellation(self, cancelling: int) -> bool:
         """Whether the task was cancelled by `abort` and by nobody else.
 

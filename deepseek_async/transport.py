@@ -126,6 +126,7 @@ async def open_response(
     finally:
         watch.discard(opening)
         current_opening.reset(token)
+        opening.end()
     raise failure
 
 

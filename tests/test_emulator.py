@@ -1017,6 +1017,7 @@ async def test_closing_ends_sleeping_answers_and_leaves_nothing() -> None:
         assert probe.connect_ex(("127.0.0.1", port)) != 0
 
 
+@pytest.mark.timing
 async def test_five_hundred_sleeping_streams_are_fine() -> None:
     """Hundreds of paced streams run side by side without falling behind."""
     pace = Pace(latency=0.1, tokens_per_second=60)

@@ -346,8 +346,10 @@ async def test_closing_twice_and_from_within() -> None:
 # -- processes -------------------------------------------------------------------------
 
 _PROLOGUE = f"""
-import asyncio, os, sys
+import asyncio, logging, os, sys
 from deepseek_async import AsyncDeepSeek
+# Debug mode complains of slow steps too: that is the machine, not the client.
+logging.getLogger("asyncio").addFilter(lambda it: "took %.3f" not in str(it.msg))
 client = AsyncDeepSeek(api_key={KEY!r}, base_url=sys.argv[1], max_retries=0)
 async def call(stream=False):
     return await client.chat.completions.create(

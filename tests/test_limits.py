@@ -111,7 +111,14 @@ async def test_gzip_bomb_for_a_stream() -> None:
 
 
 @limited(5.0)
-@pytest.mark.parametrize("comment", [b"\n", b": keep-alive\n", b"x" * 9_999 + b"\n"])
+@pytest.mark.parametrize(
+    "comment",
+    [
+        pytest.param(b"\n", marks=pytest.mark.timing),
+        b": keep-alive\n",
+        b"x" * 9_999 + b"\n",
+    ],
+)
 async def test_gzip_bomb_of_nothing_for_a_stream(comment: bytes) -> None:
     """Blank lines, comments and unknown fields take no memory to skip."""
     more = comment * (2 * MB // len(comment))
@@ -188,6 +195,7 @@ async def test_endless_blank_lines_below_the_limit() -> None:
     assert growth.peak < 4 * MB
 
 
+@pytest.mark.timing
 @limited(5.0, debug=False)
 async def test_ten_megabyte_event() -> None:
     """A single event of 10 MB, cut into pieces, is an event like any other."""
@@ -224,6 +232,7 @@ async def test_event_over_the_limit() -> None:
     assert growth.peak < 60 * MB
 
 
+@pytest.mark.timing
 @limited(5.0, debug=False)
 async def test_many_data_lines_in_one_event() -> None:
     """An event of endless small lines is refused at the limit as well."""
@@ -360,6 +369,7 @@ async def test_invalid_utf8_in_a_chunk() -> None:
     assert "\ufffd" in taken.text
 
 
+@pytest.mark.timing
 @limited(6.0)
 async def test_hundred_thousand_choices() -> None:
     """An answer with absurdly many choices is decoded in bounded time."""
@@ -373,6 +383,7 @@ async def test_hundred_thousand_choices() -> None:
     assert time.monotonic() - started < 3.0
 
 
+@pytest.mark.timing
 @limited(6.0, debug=False)
 async def test_large_tool_arguments_in_small_pieces() -> None:
     """2 MB of tool arguments in small fragments are joined in linear time."""
@@ -416,6 +427,7 @@ async def test_absurd_places_of_tool_calls() -> None:
     assert growth.peak < MB
 
 
+@pytest.mark.timing
 @limited(3.0)
 async def test_endless_keep_alives_take_no_memory() -> None:
     """Keep-alives are counted, not kept."""

@@ -83,7 +83,8 @@ def test_the_package_is_typed() -> None:
 
 def test_the_wheel_holds_the_package_only() -> None:
     """Tests and benchmarks are not installed on anybody's machine."""
-    config = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text("utf-8"))
+    root = Path(__file__).parent.parent
+    config = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))
 
     wheel = config["tool"]["hatch"]["build"]["targets"]["wheel"]
     assert wheel["packages"] == ["deepseek_async"]

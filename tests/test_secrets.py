@@ -10,6 +10,7 @@ import logging
 import pickle
 import traceback
 import types
+import weakref
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -437,6 +438,21 @@ async def test_an_idle_client_holds_the_key_once_and_no_prompt() -> None:
 
     assert held == [KEY]
     assert prompts == []
+
+
+@limited(3.0)
+@pytest.mark.parametrize("mode", MODES)
+async def test_an_idle_connection_forgets_its_caller(mode: str) -> None:
+    """A pooled connection keeps neither the task that opened it nor its result."""
+    async with served(good) as (server, client):
+        caller = asyncio.create_task(MODES[mode](client, Taken()))
+        await caller
+        alive = weakref.ref(caller)
+        del caller
+        await asyncio.sleep(0)  # the loop itself holds whom it woke last
+        gc.collect()
+        assert server.open_connections == 1
+        assert alive() is None
 
 
 def _text(value: str | bytes) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from collections.abc import Iterator
 
 import pytest
 from faults.answers import FIRST, STREAM_HEAD, framed, head
@@ -12,6 +13,17 @@ from faults.wire import Reply, Request, send, stall
 
 from deepseek_async import PayloadGapTimeoutError, Timeouts
 from deepseek_async.request import WireRequest
+
+
+@pytest.fixture(autouse=True)
+def only_what_is_new() -> Iterator[None]:
+    """Keep what other tests left in memory out of the looks at all objects."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
 
 
 def prompts_held() -> int:

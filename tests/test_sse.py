@@ -418,6 +418,7 @@ def seconds_per_byte(pieces: list[bytes], total: int) -> float:
     return best / total
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize(
     ("line", "count", "size"),
     [

@@ -338,6 +338,7 @@ class _Adaptive(Limit):
             self._hold_until = now + self.FIRST_LOOK
         elapsed = now - max(self._at or now, self._hold_until)
         self._at = now
+        self._step_until += max(0.0, elapsed - _TICK)  # stalled, one hears nothing
         if self._episode is not None:
             if now >= self._episode.until:
                 self._settle(now, self._episode)

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from time import time
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import anyio.to_thread
 
@@ -130,9 +130,16 @@ class Batch:
         reading = Reading(settings.request, settings.key, settings.defaults)
         job = {"endpoint": self._wire.endpoint, **reading.fingerprint()}
         part, parts = settings.shard
-        return await anyio.to_thread.run_sync(
-            lambda: Journal(directory, job, f"{part}/{parts}")
+        opening = asyncio.create_task(
+            anyio.to_thread.run_sync(lambda: Journal(directory, job, f"{part}/{parts}"))
         )
+        try:
+            await _finish_despite_cancelling(opening)
+        except asyncio.CancelledError:
+            if opening.exception() is None:  # the thread took the lock all the same
+                opening.result().close()
+            raise
+        return opening.result()
 
     def _make_engine(self) -> Engine:
         attempts = Attempts(
@@ -402,7 +409,7 @@ class Batch:
         return self._figures.report(self._engine)
 
 
-async def _finish_despite_cancelling(task: asyncio.Task[None]) -> None:
+async def _finish_despite_cancelling(task: asyncio.Task[Any]) -> None:
     """Wait for a task that is about to end, however impatient the caller."""
     cancelled = None
     while not task.done():

@@ -49,6 +49,7 @@ class Picky(msgspec.Struct):
         raise KeyError(self.x)
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize(
     "text",
     [
@@ -181,6 +182,7 @@ async def test_digits_at_the_end_of_a_string_are_text(
     assert {one["x"] for one in shown if "x" in one} == {4567}
 
 
+@pytest.mark.timing
 def test_strings_and_numbers_that_have_not_ended() -> None:
     """Only a number outside of strings is taken off the end."""
     assert _without_unfinished(b'{"name": "Route 66') == b'{"name": "Route 66'

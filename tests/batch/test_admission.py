@@ -96,6 +96,29 @@ def test_a_stated_limit_holds_at_once() -> None:
     assert limit.admits(1.0)
 
 
+def test_a_stalled_loop_is_no_assent() -> None:
+    """A probe counts as admitted after a silence of the server's, not of the loop's."""
+    limit = Limit.adaptive(start=64)
+    for _ in range(64):
+        limit.sent(0.0)
+    for _ in range(39):
+        limit.rejected(0.005, 0.0, 25)
+    now = 1.0
+    while limit.capacity == 25:
+        now += 0.02
+        limit.answered(now)
+        limit.sent(now)
+    limit.sent(now)
+    assert (limit.capacity, limit.in_flight) == (26, 26)
+
+    now += 1.0  # its refusal lies in the socket meanwhile
+    assert not limit.admits(now)
+    for _ in range(4):
+        now += 0.04
+        limit.admits(now)
+    assert limit.capacity == 28
+
+
 def test_refusals_without_a_number_are_counted() -> None:
     """What was not refused had been admitted: that is the new limit, less a little."""
     limit = Limit.adaptive(start=100)

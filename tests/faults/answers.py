@@ -94,13 +94,44 @@ def completion(content: str = TEXT) -> bytes:
     ).encode()
 
 
+PLACES = ("Oslo", "Rome")
+CALLS = [
+    {
+        "index": number,
+        "id": f"call_{number}",
+        "type": "function",
+        "function": {"name": "look_up", "arguments": json.dumps({"place": place})},
+    }
+    for number, place in enumerate(PLACES)
+]
+
+
+def calling() -> bytes:
+    """A whole answer that calls a function twice."""
+    answer = json.loads(completion())
+    message = {"role": "assistant", "content": None, "tool_calls": CALLS}
+    answer["choices"] = [
+        {"index": 0, "message": message, "finish_reason": "tool_calls"}
+    ]
+    return json.dumps(answer).encode()
+
+
+CALLING_EVENTS = (
+    event(chunk(tool_calls=CALLS))
+    + event({**chunk(finish_reason="tool_calls"), "usage": USAGE})
+    + DONE
+)
 GOOD_STREAM: Reply = (send(STREAM_HEAD + framed(EVENTS) + LAST_CHUNK),)
 GOOD_ANSWER: Reply = (send(whole(completion())),)
+CALLING_STREAM: Reply = (send(STREAM_HEAD + framed(CALLING_EVENTS) + LAST_CHUNK),)
+CALLING_ANSWER: Reply = (send(whole(calling())),)
 CLOSING_ANSWER: Reply = (send(whole(completion())), fin())
 
 
 def good(request: Request) -> Reply:
-    """What a healthy server answers."""
+    """What a healthy server answers: with tools at hand, calls of them first."""
+    if request.may_call:
+        return CALLING_STREAM if request.is_stream else CALLING_ANSWER
     return GOOD_STREAM if request.is_stream else GOOD_ANSWER
 
 

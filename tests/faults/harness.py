@@ -20,6 +20,8 @@ from deepseek_async import (
     RetryPolicy,
     TextDelta,
     Timeouts,
+    TurnStream,
+    tool,
 )
 
 from .wire import FaultServer, Reply, Request
@@ -211,11 +213,19 @@ class Taken:
     Attributes:
         text: The visible text, as far as it came.
         stream: The stream, if the call returned one.
+        turn: The turn, if tools could be called in a stream.
+        ran: What the tool was called with, in the order of beginning.
+        running: How many tools run now.
+        began: Set when the first of them begins.
     """
 
     def __init__(self) -> None:
         self.text = ""
         self.stream: ChatStream | None = None
+        self.turn: TurnStream | None = None
+        self.ran: list[str] = []
+        self.running = 0
+        self.began = asyncio.Event()
 
 
 Mode: TypeAlias = Callable[[AsyncDeepSeek, Taken], Coroutine[Any, Any, None]]
@@ -287,7 +297,46 @@ async def by_batch(client: AsyncDeepSeek, taken: Taken) -> None:
             taken.text = result.completion.text
 
 
-MATRIX_MODES: dict[str, Mode] = {**MODES, "batch": by_batch}
+TOOL_STEPS = 6
+"""Loop steps that a tool takes."""
+
+
+def _tools(taken: Taken) -> Any:
+    """The parameter: one tool, which notes that it runs."""
+
+    @tool
+    async def look_up(place: str) -> str:
+        """Look a place up."""
+        taken.ran.append(place)
+        taken.running += 1
+        taken.began.set()
+        try:
+            for _ in range(TOOL_STEPS):
+                await asyncio.sleep(0)
+        finally:
+            taken.running -= 1
+        return f"{place} is in Europe."
+
+    return {"tools": [look_up]}
+
+
+async def by_tools(client: AsyncDeepSeek, taken: Taken) -> None:
+    completions = client.chat.completions
+    turn = await completions.run_tools(**_request(_tools(taken)))
+    taken.text = turn.text
+
+
+async def by_tool_events(client: AsyncDeepSeek, taken: Taken) -> None:
+    completions = client.chat.completions
+    taken.turn = completions.stream_tools(**_request(_tools(taken)))
+    async with taken.turn as turn:
+        async for event in turn:
+            if isinstance(event, TextDelta):
+                taken.text += event.text
+
+
+TOOL_MODES: dict[str, Mode] = {"tools": by_tools, "tool events": by_tool_events}
+MATRIX_MODES: dict[str, Mode] = {**MODES, "batch": by_batch, **TOOL_MODES}
 
 
 # -- servers for tests that have no loop of their own ----------------------------------

@@ -35,6 +35,11 @@ class Request:
     def is_stream(self) -> bool:
         return b'"stream":true' in self.body
 
+    @property
+    def may_call(self) -> bool:
+        """Whether tools are offered and none has been run."""
+        return b'"tools":' in self.body and b'"role":"tool"' not in self.body
+
 
 class Connection(asyncio.Protocol):
     """One accepted connection: parses requests, plays a reply to each."""
