@@ -50,9 +50,10 @@ class Figures:
 
     def _total(self) -> int | None:
         source = self._source
-        if source is None or source.has_rows:
+        if source is None:
             return None
-        return source.count - self._tally.other_shards
+        count = source.total if source.has_rows else source.count
+        return None if count is None else count - self._tally.other_shards
 
     def progress(self, engine: Engine | None) -> Progress:
         """How far it is."""

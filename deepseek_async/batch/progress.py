@@ -25,7 +25,8 @@ class Progress(Struct, kw_only=True, frozen=True):
     Attributes:
         done: Finished requests of this run.
         skipped: Requests a previous run had finished.
-        total: All requests, once the source has been read to its end, else `None`.
+        total: All requests; `None` until the source has been read to its end, unless
+            it has a length or `total=` says it.
         ok: Answered ones.
         failed: Failed ones.
         in_flight: Requests on the wire.
