@@ -184,7 +184,7 @@ def _pair(row: object) -> tuple[Any, Any] | None:
     return (parts[0], parts[1]) if len(parts) == 2 else None  # noqa: PLR2004
 
 
-def custom_id_of(row: object, where: str) -> str | None:
+def custom_id_of(row: object, where: str = "a row") -> str | None:
     """The `custom_id` of a row, if it has one.
 
     Args:

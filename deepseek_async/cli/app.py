@@ -20,11 +20,12 @@ import typer
 from .._version import __version__
 from ..errors import DeepSeekError
 from .balance import balance
+from .batch import batch
 from .chat import chat
 from .console import PROGRAM, complain, tolerate_any_character, warn
 from .demo import demo
 from .exits import CommandError, ExitCode, code_of
-from .jobs import app as jobs
+from .jobs import SIMPLE, app as jobs
 from .models import models
 from .serve import serve
 
@@ -44,6 +45,7 @@ app = typer.Typer(
 )
 for command in (chat, models, balance, serve, demo):
     app.command()(command)
+jobs.command(SIMPLE, hidden=True)(batch)
 app.add_typer(jobs, name="batch")
 
 

@@ -262,12 +262,14 @@ async def test_a_display_may_know_the_total(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_bytes(LINES)
     seen: list[int | None] = []
-    for given, more in (
+    plain: dict[str, Any] = {"request": "{text}", "defaults": {"model": "m"}}
+    cases: list[tuple[Any, dict[str, Any]]] = [
         (asks(700), {}),
-        (path, {"request": "{text}", "defaults": {"model": "m"}, "total": 700}),
-        (path, {"request": "{text}", "defaults": {"model": "m"}}),
+        (path, {**plain, "total": 700}),
+        (path, plain),
         (iter(asks(700)), {}),
-    ):
+    ]
+    for given, more in cases:
         async with make(FakeWire(), given, 1, **more) as batch:
             await anext(aiter(batch))
             seen.append(batch.progress.total)
