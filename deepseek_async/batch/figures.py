@@ -83,6 +83,7 @@ class Figures:
             eta=left / per_second if left is not None and per_second else None,
             elapsed=elapsed,
             state=self._state(engine),
+            stop_reason=engine.stop_reason if engine else None,
         )
 
     def _state(self, engine: Engine | None) -> str:

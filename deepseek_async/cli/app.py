@@ -32,7 +32,7 @@ from .serve import serve
 _EXIT_CODES = (
     "Exit codes: 0 ok; 1 the API failed, or some rows did; 2 usage or bad input; "
     "3 configuration, such as a missing key; 4 the key or the balance was refused; "
-    "130 interrupted."
+    "5 a batch reached a ceiling; 130 interrupted."
 )
 
 app = typer.Typer(
@@ -45,7 +45,7 @@ app = typer.Typer(
 )
 for command in (chat, models, balance, serve, demo):
     app.command()(command)
-jobs.command(SIMPLE, hidden=True)(batch)
+jobs.command(SIMPLE)(batch)
 app.add_typer(jobs, name="batch")
 
 

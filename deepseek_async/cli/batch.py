@@ -53,7 +53,7 @@ def batch(  # noqa: PLR0913 - each is an option of the command line
     base_url: BaseURL = None,
     emulate: Emulate = False,
 ) -> int:
-    """Answer every row of a file.
+    """Answer every row of IN and write the results to OUT.
 
     A row is a line of the OpenAI batch format, a request with messages, or, with
     --prompt, any JSON object or CSV row. The whole file is checked before anything

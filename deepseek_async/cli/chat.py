@@ -66,10 +66,13 @@ def chat(  # noqa: PLR0913 - each is an option of the command line
     ] = None,
     max_tokens: Annotated[
         int | None,
-        typer.Option(min=1, help="The most output tokens, reasoning included."),
+        typer.Option(
+            min=1, metavar="N", help="The most output tokens, reasoning included."
+        ),
     ] = None,
     temperature: Annotated[
-        float | None, typer.Option(min=0, max=2, help="Has no effect while thinking.")
+        float | None,
+        typer.Option(min=0, max=2, metavar="X", help="Has no effect while thinking."),
     ] = None,
     reasoning: Annotated[
         bool | None,

@@ -40,10 +40,16 @@ _FILE: Final = "gsm8k_200.jsonl"
 def demo(
     *,
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="Where the answers go; replaced.")
+        Path,
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="Where the answers go; replaced."
+        ),
     ] = Path("demo-output.jsonl"),
     limit: Annotated[
-        int, typer.Option(min=1, max=PROMPTS, help="How many of the prompts to ask.")
+        int,
+        typer.Option(
+            min=1, max=PROMPTS, metavar="N", help="How many of the prompts to ask."
+        ),
     ] = PROMPTS,
     model: Model = DEFAULT_MODEL,
     concurrency: DemoConcurrency = DEFAULT_CONCURRENCY,

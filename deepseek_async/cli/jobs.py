@@ -57,8 +57,9 @@ class _Group(TyperGroup):
 
 app = typer.Typer(
     cls=_Group,
-    help="Answer every row of a file: `batch IN OUT`, or as a job that survives "
-    "anything: `batch run IN --journal DIR`.",
+    short_help="Answer every row of a file.",
+    help="Answer every row of a file: `batch IN OUT` (its options: `batch file -h`), "
+    "or as a job that survives anything: `batch run IN --journal DIR`.",
     epilog="Exit codes: 0 all rows answered; 1 some failed; 2 usage or bad input; "
     "3 configuration; 4 the key or the balance was refused; 5 a ceiling ended the "
     "job; 130 interrupted, and it can be resumed.",
@@ -81,7 +82,12 @@ Key = Annotated[
 ]
 MaxTokens = Annotated[
     int | None,
-    typer.Option("--max-tokens", min=1, help="Output tokens of rows that say nothing."),
+    typer.Option(
+        "--max-tokens",
+        min=1,
+        metavar="N",
+        help="The most output tokens of rows that do not say.",
+    ),
 ]
 Shard = Annotated[
     str, typer.Option("--shard", metavar="I/N", help="Only part I of N, from 0.")
@@ -244,11 +250,11 @@ def plan(  # noqa: PLR0913 - each is an option of the command line
     max_tokens: MaxTokens = None,
     limit: Concurrency = 500,
     latency: Annotated[
-        float, typer.Option("--latency", help="Seconds that a request takes.")
+        float, typer.Option("--latency", metavar="S", help="How long a request takes.")
     ] = 8.0,
     shard: Shard = "0/1",
 ) -> int:
-    """Read a file and say what a run would send, cost and take; sends nothing."""
+    """Say what a run would send, cost and take, and send nothing."""
     options = _options(
         prompt=prompt,
         system=system,

@@ -27,12 +27,15 @@ BaseURL = Annotated[
         help="Where the API is; DEEPSEEK_BASE_URL or the public API by default.",
     ),
 ]
-Model = Annotated[str, typer.Option("--model", "-m", help="The model to ask.")]
+Model = Annotated[
+    str, typer.Option("--model", "-m", metavar="MODEL", help="The model to ask.")
+]
 RowModel = Annotated[
     str | None,
     typer.Option(
         "--model",
         "-m",
+        metavar="MODEL",
         help="Ask this model whatever the rows say; without it, the row's own, or "
         f"{DEFAULT_MODEL}.",
     ),
@@ -53,13 +56,20 @@ Prompt = Annotated[
 
 
 def _concurrency(*names: str, more: str = "") -> Any:  # noqa: ANN401 - as typer's
-    text = f"The most requests at once{more}."
-    return typer.Option("--concurrency", "-c", *names, min=1, max=10_000, help=text)
+    return typer.Option(
+        "--concurrency",
+        "-c",
+        *names,
+        min=1,
+        max=10_000,
+        metavar="N",
+        help=f"The most requests at once{more}.",
+    )
 
 
 Concurrency = Annotated[
     int | None,
-    _concurrency("--limit", more="; batch run finds out what the account allows"),
+    _concurrency("--limit", more="; if not given, batch run finds the account's limit"),
 ]
 DemoConcurrency = Annotated[int, _concurrency()]
 Raw = Annotated[
