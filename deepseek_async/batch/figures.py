@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from .admission import Limit
+from .admission import Limit, LimitChange
 from .budget import Ledger, dollars
 from .engine import Engine
 from .prefix import PrefixPlan
@@ -118,5 +118,11 @@ class Figures:
             failures=dict(tally.failures),
             prefix_order=self._plan.is_active,
             stop_reason=engine.stop_reason if engine else None,
-            limits=self._limit.changes,
+            limits=self._changes(),
         )
+
+    def _changes(self) -> list[LimitChange]:
+        changes, now = self._limit.changes, self._limit.capacity
+        if changes[-1].capacity != now:
+            changes.append(LimitChange(self._started + self._elapsed(), now, "end"))
+        return changes

@@ -21,6 +21,7 @@ BYTES_PER_TOKEN: Final = 3.6
 
 _ERROR: Final = 0.35
 _SHOWN: Final = 100
+_IN_TABLE: Final = 10
 _TYPICAL_SECONDS: Final = 8.0
 
 
@@ -95,7 +96,10 @@ class Plan(Struct, kw_only=True, frozen=True):
             lines.append(("without a price", f"{self.unpriced:,}"))
         width = max(len(name) for name, _ in lines)
         shown = [f"{name:<{width}}  {value}" for name, value in lines]
-        return "\n".join(shown + [row.reason for row in self.invalid_rows])
+        shown += [row.reason for row in self.invalid_rows[:_IN_TABLE]]
+        if self.invalid > _IN_TABLE:
+            shown.append(f"... and {self.invalid - _IN_TABLE:,} more that are invalid")
+        return "\n".join(shown)
 
 
 class _Sums:

@@ -135,8 +135,8 @@ class Reading:
             return _body(_batch_body(line, where), where)
         if "messages" not in {**line, **self._defaults}:
             message = (
-                f"{where}: neither a request with messages nor a line of the batch "
-                "format; rows of other columns need a template (request=, --prompt)"
+                f"{where}: neither a request with messages nor a batch line; other "
+                "columns need a template (request=, or --prompt)"
             )
             raise InvalidRequestError(message, param="messages")
         if "custom_id" in line:

@@ -136,6 +136,16 @@ async def test_a_plan_adds_up() -> None:
     assert "requests[11]" in plan.to_table()
 
 
+async def test_the_table_of_a_plan_is_short() -> None:
+    """Of many bad rows the first few are named, and the rest counted."""
+    plan = await make_plan([{"bad": 1}] * 200, Settings())
+
+    assert (plan.invalid, len(plan.invalid_rows)) == (200, 100)
+    lines = plan.to_table().splitlines()
+    assert lines[-2].startswith("requests[9]: ")
+    assert lines[-1] == "... and 190 more that are invalid"
+
+
 def grouped(groups: int, members: int) -> list[dict[str, object]]:
     return [
         {

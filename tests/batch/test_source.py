@@ -187,7 +187,7 @@ async def test_lines_of_the_openai_batch_format() -> None:
     assert "body must be a request, not int" in failed["four"]
     assert "cannot set extra_headers" in failed["five"]
     assert "custom_id must be text or a number" in failed["5"]
-    assert "neither a request with messages nor a line" in failed["7"]
+    assert "neither a request with messages nor a batch line" in failed["7"]
 
 
 async def test_rows_of_a_file_set_no_call_options(tmp_path: Path) -> None:
