@@ -22,7 +22,7 @@ from ..errors import DeepSeekError
 from .balance import balance
 from .batch import batch
 from .chat import chat
-from .console import PROGRAM, complain, tolerate_any_character, warn
+from .console import PROGRAM, complain, end, tolerate_any_character, warn
 from .demo import demo
 from .exits import CommandError, ExitCode, code_of
 from .jobs import SIMPLE, app as jobs
@@ -104,7 +104,7 @@ def _invoke(argv: Sequence[str]) -> int:
 
 
 def _interrupted() -> int:
-    sys.stderr.write("interrupted\n")
+    end("interrupted")
     return ExitCode.INTERRUPTED
 
 
@@ -124,7 +124,8 @@ def _verdict(error: Exception) -> tuple[ExitCode, str]:
     if isinstance(error, DeepSeekError):
         return code_of(error), str(error)
     if isinstance(error, typer.TyperException):
-        hint = f"(see {PROGRAM} --help)"
+        context = getattr(error, "ctx", None)  # of usage errors, which it does not name
+        hint = f"(see {getattr(context, 'command_path', PROGRAM)} --help)"
         return ExitCode.USAGE, f"{error.format_message()} {hint}"
     if isinstance(error, OSError):
         name = f"{error.filename}: " if error.filename else ""

@@ -93,7 +93,8 @@ def _prompts(count: int) -> list[dict[str, str]]:
 
 
 async def _stream(client: AsyncDeepSeek, question: str, model: str) -> None:
-    out().print(question + "\n", style="bold")
+    screen = out()
+    screen.print(question + "\n", style="bold", soft_wrap=not screen.is_terminal)
     completion = await show_answer(
         client,
         [{"role": "user", "content": question}],

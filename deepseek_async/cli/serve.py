@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from ..testing import DeepSeekEmulator, Pace
+from .console import end
 from .exits import CommandError, ExitCode
 
 
@@ -65,7 +66,7 @@ def serve(
         message = f"cannot listen on {host}:{port}: {error.strerror or error}"
         raise CommandError(message) from None
     except (KeyboardInterrupt, asyncio.CancelledError):
-        sys.stderr.write("stopped\n")
+        end("stopped")
     return ExitCode.OK
 
 

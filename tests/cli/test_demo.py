@@ -186,11 +186,11 @@ async def test_serve_on_a_taken_port(cli: RunsCLI, emulator: DeepSeekEmulator) -
 
 async def test_usage_errors(cli: RunsCLI) -> None:
     """A wrong command or option is one line and exit code 2."""
-    for argv in (["nonesuch"], ["chat", "--nonesuch"], ["batch", "one"]):
-        run = await cli(*argv)
+    for command, *argv in (("", "nonesuch"), (" chat", "--no"), (" batch file", "one")):
+        run = await cli(*command.split()[:1], *argv)
 
         assert run.code == 2
-        assert "--help" in run.error
+        assert run.error.endswith(f"(see deepseek-async{command} --help)")
 
 
 async def test_help(process: RunsCLI) -> None:
