@@ -142,12 +142,7 @@ async def make_plan(
     rejected = 0
     seen: set[str] = set()
     duplicates = 0
-    while source.has_rows:
-        row = source.take()
-        if row is None:
-            if source.has_rows:
-                await source.fill()
-            continue
+    async for row in source.rows():
         made = intake.take(row)
         if isinstance(made, Item):
             duplicates += made.digest in seen
@@ -159,8 +154,6 @@ async def make_plan(
                 reason = str(made.result.error)
                 named = reason if row.where in reason else f"{row.where}: {reason}"
                 invalid.append(InvalidRow(row.index, named))
-    if source.failure is not None:
-        raise source.failure
     tokens = sums.bytes / BYTES_PER_TOKEN
     return Plan(
         requests=sums.requests,

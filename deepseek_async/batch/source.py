@@ -148,6 +148,22 @@ class Source:
         except Exception as error:  # noqa: BLE001 - the caller's own code; raised later
             self._fail(error)
 
+    async def rows(self) -> AsyncIterator[Row]:
+        """Every row that is left.
+
+        Raises:
+            SourceError: The source cannot be read on.
+            Exception: What the source itself raised.
+        """
+        while self.has_rows:
+            row = self.take()
+            if row is not None:
+                yield row
+            elif self.has_rows:
+                await self.fill()
+        if self.failure is not None:
+            raise self.failure
+
     async def _read_file(self, file: Iterator[FileRow]) -> None:
         found: list[FileRow] = []
         try:

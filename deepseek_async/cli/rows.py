@@ -7,7 +7,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Generator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
@@ -121,18 +121,18 @@ def _found(name: str, stack: ExitStack) -> Rows:
     if is_dataset(name):
         return name
     path = Path(name)
-    if not path.is_file():
-        folder = stack.enter_context(tempfile.TemporaryDirectory())
-        path = _kept(name, Path(folder))
-    return path if is_known(path) else stack.enter_context(path.open("rb"))
-
-
-def _kept(name: str, folder: Path) -> Path:
-    """A copy of what can be read once only, such as a pipe."""
-    kept = folder / ("stdin" if name == "-" else Path(name).name)
-    with ExitStack() as stack:
-        source: BinaryIO = sys.stdin.buffer
-        if name != "-":
-            source = stack.enter_context(Path(name).open("rb"))
-        shutil.copyfileobj(source, stack.enter_context(kept.open("wb")))
-    return kept
+    if path.is_file():
+        return path if is_known(path) else stack.enter_context(path.open("rb"))
+    # What can be read once only, such as a pipe, is kept for a second reading.
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+    kept = folder / ("stdin" if name == "-" else path.name)
+    copy = stack.enter_context(kept.open("w+b"))
+    if not is_known(kept):
+        with suppress(OSError):  # where it can be, it has no name any more
+            kept.unlink()
+    pipe: BinaryIO = sys.stdin.buffer
+    if name != "-":
+        pipe = stack.enter_context(path.open("rb"))
+    shutil.copyfileobj(pipe, copy)
+    copy.seek(0)
+    return kept if is_known(kept) else copy

@@ -76,7 +76,9 @@ async def test_results_and_records_make_the_same_lines(tmp_path: Path) -> None:
     of_results = [to_batch_line(one) for one in sorted(done, key=lambda one: one.index)]
     of_records = list(map(to_batch_line, Catalogue(tmp_path / "j").records_in_order()))
 
-    assert msgspec.json.encode(of_results) == msgspec.json.encode(of_records)
+    lines_of_results = msgspec.json.encode(of_results)
+    assert lines_of_results == msgspec.json.encode(of_records)
+    assert b'"prompt_cache_hit_tokens":0' in lines_of_results
     assert of_results[0]["response"]["request_id"] == "x"
     assert of_results[1]["response"] == {
         "status_code": 400,

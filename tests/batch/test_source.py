@@ -31,18 +31,7 @@ LINES = b"".join(
 
 
 async def read(given: Any) -> list[tuple[str, Any]]:
-    source = Source(given)
-    found: list[tuple[str, Any]] = []
-    while source.has_rows:
-        row = source.take()
-        if row is None:
-            if source.has_rows:
-                await source.fill()
-            continue
-        found.append((row.where, row.value))
-    if source.failure is not None:
-        raise source.failure
-    return found
+    return [(row.where, row.value) async for row in Source(given).rows()]
 
 
 async def test_json_lines_plain_and_packed(tmp_path: Path) -> None:

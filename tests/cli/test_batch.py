@@ -7,6 +7,7 @@ import gzip
 import json
 import os
 import re
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -380,6 +381,29 @@ async def test_reads_a_pipe_by_name(process: RunsCLI) -> None:
 
     assert run.code == 0
     assert list(read(run.out)) == ["request-1"]
+
+
+async def test_no_copy_of_a_pipe_has_a_name(
+    cli: RunsCLI,
+    api: DeepSeekEmulator,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """However the command ends, no prompt is left behind in a file."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    found: list[Path] = []
+
+    def answer(body: dict[str, Any]) -> str:
+        found.extend(path for path in tmp_path.rglob("*") if not path.is_dir())
+        return echo(body)
+
+    api.answer = answer
+    row = json.dumps({"messages": chat("a")}).encode()
+    run = await cli("batch", "-", "-", stdin=row)
+
+    assert said(read(run.out)["request-1"]) == "deepseek-flash: a"
+    assert not found
+    assert not list(tmp_path.iterdir())  # noqa: ASYNC240 - nothing else runs
 
 
 @pytest.mark.usefixtures("api")
