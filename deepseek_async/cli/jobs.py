@@ -135,14 +135,22 @@ def run(  # noqa: PLR0913 - each is an option of the command line
         str | None, typer.Option("--max-cost", metavar="USD", help="Never spend more.")
     ] = None,
     max_failures: Annotated[
-        int | None, typer.Option("--max-failures", min=0, help="End after more.")
+        int | None,
+        typer.Option(
+            "--max-failures", min=0, metavar="N", help="End when more rows have failed."
+        ),
     ] = None,
     wall_time: Annotated[
         float | None,
-        typer.Option("--wall-time", metavar="S", help="End after so long."),
+        typer.Option("--wall-time", metavar="S", help="End after so many seconds."),
     ] = None,
     deadline: Annotated[
-        float | None, typer.Option("--deadline", metavar="S", help="Per row.")
+        float | None,
+        typer.Option(
+            "--deadline",
+            metavar="S",
+            help="The most seconds a row takes, with retries.",
+        ),
     ] = None,
     off_peak: Annotated[
         bool, typer.Option("--off-peak", help="Send at off-peak prices only.")
