@@ -41,7 +41,8 @@ class LimitChange(Struct, frozen=True):
     Attributes:
         at: The loop time in seconds.
         capacity: The limit from then on.
-        reason: `start`, `set`, `stated`, `refused`, `overload`, `grew`.
+        reason: `start`, `set`, `stated`, `refused`, `overload`, `grew`; and `end` for
+            what a report found it to be, its first steady growth being no change.
     """
 
     at: float

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import IO, Any, BinaryIO, Final, Literal
 
 import msgspec
-from msgspec import Struct
+from msgspec import Raw, Struct
 
 from ..errors import BatchError, MissingExtraError
 from .journal import Index, Torn, read_manifest, scan, segments, torn_end
-from .record import Failure, Record, decode_record, to_result
+from .record import Failure, Record, completion_body, decode_record, to_result
 from .results import BatchFailed, BatchResult
 from .storage import private
 
@@ -175,33 +175,53 @@ def export(
         raise BatchError(message) from error
 
 
-def to_batch_line(record: Record) -> dict[str, Any]:
-    """A record as a line of OpenAI's batch output."""
+def to_batch_line(done: Record | BatchResult) -> dict[str, Any]:
+    """A record of a journal, or a result, as a line of OpenAI's batch output.
+
+    A refusal by the server has both its `response`, as OpenAI writes it, and an
+    `error`, so that either tells it from an answer.
+
+    Args:
+        done: What became of a request.
+    """
     line: dict[str, Any] = {
-        "id": f"batch_req_{record.index}",
-        "custom_id": record.key,
+        "id": f"batch_req_{done.index}",
+        "custom_id": done.key,
         "response": None,
         "error": None,
     }
-    if record.status == "ok":
-        found = msgspec.json.decode(record.body, type=_Id)
-        line["response"] = {
-            "status_code": 200,
-            "request_id": found.id,
-            "body": record.body,
-        }
+    found = _of_record(done) if isinstance(done, Record) else _of_result(done)
+    if not isinstance(found, Failure):
+        line["response"] = found
         return line
-    failure = msgspec.json.decode(record.body, type=Failure)
-    if failure.status is not None:
+    if found.status is not None:
+        names = ("message", "type", "param", "code")
         line["response"] = {
-            "status_code": failure.status,
-            "request_id": failure.request_id or "",
-            "body": {
-                "error": {"message": failure.message, "code": failure.code},
-            },
+            "status_code": found.status,
+            "request_id": found.request_id or "",
+            "body": {"error": {name: getattr(found, name) for name in names}},
         }
-    line["error"] = {"code": failure.kind, "message": failure.message}
+    line["error"] = {"code": found.kind, "message": found.message}
     return line
+
+
+def _of_record(record: Record) -> dict[str, Any] | Failure:
+    if record.status != "ok":
+        return msgspec.json.decode(record.body, type=Failure)
+    # Not the server's trace id, which a journal does not keep for answers.
+    return _answer(msgspec.json.decode(record.body, type=_Id).id, record.body)
+
+
+def _of_result(result: BatchResult) -> dict[str, Any] | Failure:
+    if isinstance(result, BatchFailed):
+        return Failure.of(result.error)
+    completion = result.completion
+    request_id = completion.request_id or completion.id
+    return _answer(request_id, Raw(completion_body(completion)))
+
+
+def _answer(request_id: str, body: Raw) -> dict[str, Any]:
+    return {"status_code": 200, "request_id": request_id, "body": body}
 
 
 class _Id(Struct):

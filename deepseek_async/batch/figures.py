@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from .admission import Limit
+from .admission import Limit, LimitChange
 from .budget import Ledger, dollars
 from .engine import Engine
 from .journal import Journal
@@ -53,9 +53,10 @@ class Figures:
 
     def _total(self) -> int | None:
         source = self._source
-        if source is None or source.has_rows:
+        if source is None:
             return None
-        return source.count - self._tally.other_shards
+        count = source.total if source.has_rows else source.count
+        return None if count is None else count - self._tally.other_shards
 
     def progress(self, engine: Engine | None) -> Progress:
         """How far it is."""
@@ -85,6 +86,7 @@ class Figures:
             eta=left / per_second if left is not None and per_second else None,
             elapsed=elapsed,
             state=self._state(engine),
+            stop_reason=engine.stop_reason if engine else None,
         )
 
     def _state(self, engine: Engine | None) -> str:
@@ -121,5 +123,11 @@ class Figures:
             prefix_order=self._plan.is_active,
             stop_reason=engine.stop_reason if engine else None,
             cut=self._cut,
-            limits=self._limit.changes,
+            limits=self._changes(),
         )
+
+    def _changes(self) -> list[LimitChange]:
+        changes, now = self._limit.changes, self._limit.capacity
+        if changes[-1].capacity != now:
+            changes.append(LimitChange(self._started + self._elapsed(), now, "end"))
+        return changes

@@ -8,7 +8,8 @@ import importlib
 import io
 import re
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any, BinaryIO, Final, TypeAlias, cast
 
@@ -19,6 +20,8 @@ from ..errors import InvalidRequestError, MissingExtraError, SourceError
 FileRow: TypeAlias = tuple[str, int, Any]
 """What counts the rows, a row's number, and the row: a JSON value or an error."""
 
+Rows: TypeAlias = Generator[FileRow, None, None]
+
 DATASET_PREFIX: Final = "hf:"
 _MAX_LINE: Final = 256 * 1024 * 1024
 _ROWS_AT_ONCE: Final = 256
@@ -26,7 +29,7 @@ _BOM: Final = b"\xef\xbb\xbf"
 _BYTE: Final = re.compile(r"\(byte (\d+)\)")
 
 
-def rows(path: Path) -> Iterator[FileRow]:
+def rows(path: Path) -> Rows:
     """The rows of a file, by what its name ends in.
 
     Args:
@@ -34,22 +37,50 @@ def rows(path: Path) -> Iterator[FileRow]:
             `.parquet`.
 
     Raises:
-        SourceError: It is none of these, or cannot be read (on).
+        SourceError: It is none of these, has no rows, or cannot be read (on).
         MissingExtraError: A library for it is not installed.
     """
-    suffixes = [suffix.lower() for suffix in path.suffixes]
-    packing = suffixes.pop() if suffixes[-1:] in ([".gz"], [".zst"]) else ""
-    kind = suffixes[-1] if suffixes else ""
-    readers: dict[str, Callable[[Path, str], Iterator[FileRow]]] = {
-        ".jsonl": _json_lines,
-        ".ndjson": _json_lines,
-        ".csv": _csv_rows,
-        ".parquet": _parquet_rows,
-    }
-    if kind not in readers:
+    kind, packing = _kind_of(path)
+    if kind not in _READERS:
         message = f"{path.name}: known are .jsonl, .csv (.gz, .zst) and .parquet"
         raise SourceError(message)
-    return readers[kind](path, packing)
+    return _at_least_one(_READERS[kind](path, packing), str(path))
+
+
+def open_rows(file: BinaryIO) -> Rows:
+    """The rows of an open file: JSON lines, from where it stands.
+
+    Args:
+        file: Opened in binary mode; its owner closes it.
+
+    Raises:
+        SourceError: It has no rows, or cannot be read (on).
+    """
+    name = Path(str(getattr(file, "name", "input"))).name
+    return _at_least_one(_json_rows(file, name, name), name)
+
+
+def is_known(path: Path) -> bool:
+    """Whether the name of a file tells how its rows are read."""
+    return _kind_of(path)[0] in _READERS
+
+
+def _kind_of(path: Path) -> tuple[str, str]:
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    packing = suffixes.pop() if suffixes[-1:] in ([".gz"], [".zst"]) else ""
+    return (suffixes[-1] if suffixes else ""), packing
+
+
+def _at_least_one(found: Rows, name: str) -> Rows:
+    """The rows, of which there must be some: a header alone is a mistake."""
+    with closing(found):
+        is_empty = True
+        for row in found:
+            is_empty = False
+            yield row
+    if is_empty:
+        message = f"{name} has no rows"
+        raise SourceError(message)
 
 
 def is_dataset(name: str) -> bool:
@@ -57,7 +88,7 @@ def is_dataset(name: str) -> bool:
     return name.startswith(DATASET_PREFIX)
 
 
-def dataset_rows(name: str) -> Iterator[FileRow]:
+def dataset_rows(name: str) -> Rows:
     """The rows of a Hugging Face data set, streamed.
 
     Args:
@@ -94,24 +125,23 @@ def _opened(path: Path, packing: str) -> BinaryIO:
         raise SourceError(message) from error
 
 
-def _lines(path: Path, packing: str) -> Iterator[tuple[int, bytes]]:
+def _lines(file: BinaryIO, place: str) -> Iterator[tuple[int, bytes]]:
     number = 0
-    with _opened(path, packing) as file:
-        while True:
-            try:
-                line = file.readline(_MAX_LINE)
-            except Exception as error:  # each packing's library has its own
-                if not _is_reading_error(error):
-                    raise
-                message = f"{path} cannot be read after line {number}: {error}"
-                raise SourceError(message) from error
-            if not line:
-                return
-            number += 1
-            if len(line) >= _MAX_LINE:
-                message = f"{path} line {number} is longer than {_MAX_LINE} bytes"
-                raise SourceError(message)
-            yield number, line
+    while True:
+        try:
+            line = file.readline(_MAX_LINE)
+        except Exception as error:  # each packing's library has its own
+            if not _is_reading_error(error):
+                raise
+            message = f"{place} cannot be read after line {number}: {error}"
+            raise SourceError(message) from error
+        if not line:
+            return
+        number += 1
+        if len(line) >= _MAX_LINE:
+            message = f"{place} line {number} is longer than {_MAX_LINE} bytes"
+            raise SourceError(message)
+        yield number, line
 
 
 def _is_reading_error(error: Exception) -> bool:
@@ -119,9 +149,14 @@ def _is_reading_error(error: Exception) -> bool:
     return isinstance(error, known) or type(error).__name__ == "ZstdError"
 
 
-def _json_lines(path: Path, packing: str) -> Iterator[FileRow]:
+def _json_lines(path: Path, packing: str) -> Rows:
+    with _opened(path, packing) as file:
+        yield from _json_rows(file, path.name, str(path))
+
+
+def _json_rows(file: BinaryIO, name: str, place: str) -> Rows:
     decode = msgspec.json.Decoder().decode
-    for number, line in _lines(path, packing):
+    for number, line in _lines(file, place):
         text = line.removeprefix(_BOM) if number == 1 else line
         if text.isspace():
             continue
@@ -129,8 +164,8 @@ def _json_lines(path: Path, packing: str) -> Iterator[FileRow]:
         try:
             row = decode(text)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            row = _invalid(f"{path.name} line {number}", error)
-        yield f"{path.name} line", number, row
+            row = _invalid(f"{name} line {number}", error)
+        yield f"{name} line", number, row
 
 
 def _invalid(where: str, error: Exception) -> InvalidRequestError:
@@ -140,7 +175,9 @@ def _invalid(where: str, error: Exception) -> InvalidRequestError:
     return InvalidRequestError(f"{where}{column}: not valid JSON: {what}")
 
 
-def _csv_rows(path: Path, packing: str) -> Iterator[FileRow]:
+def _csv_rows(path: Path, packing: str) -> Rows:
+    # The module's limit of 128 KiB, which only it can change, is less than a prompt.
+    csv.field_size_limit(max(csv.field_size_limit(), _MAX_LINE))
     with _opened(path, packing) as packed:
         text = io.TextIOWrapper(packed, encoding="utf-8-sig", newline="")
         reader = csv.DictReader(text, strict=True)
@@ -159,13 +196,14 @@ def _csv_rows(path: Path, packing: str) -> Iterator[FileRow]:
                 raise SourceError(message) from error
             name, number = f"{path.name} line", reader.line_num
             if None in row or None in row.values():
-                what = "another number of columns than the header has"
+                than = "more" if None in row else "fewer"
+                what = f"{than} fields than the header has columns"
                 yield name, number, InvalidRequestError(f"{name} {number}: {what}")
             else:
                 yield name, number, row
 
 
-def _parquet_rows(path: Path, packing: str) -> Iterator[FileRow]:
+def _parquet_rows(path: Path, packing: str) -> Rows:
     del packing
     library = _library("pyarrow.parquet", f"reading {path.name}", "parquet")
     number = 0
@@ -178,3 +216,11 @@ def _parquet_rows(path: Path, packing: str) -> Iterator[FileRow]:
     except (OSError, ValueError) as error:  # pyarrow's own errors are ValueErrors
         message = f"{path} cannot be read after row {number}: {error}"
         raise SourceError(message) from error
+
+
+_READERS: Final[Mapping[str, Callable[[Path, str], Rows]]] = {
+    ".jsonl": _json_lines,
+    ".ndjson": _json_lines,
+    ".csv": _csv_rows,
+    ".parquet": _parquet_rows,
+}

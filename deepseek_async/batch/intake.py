@@ -20,7 +20,7 @@ from .prefix import prefixes
 from .report import Tally
 from .results import BatchFailed
 from .source import Row, error_of
-from .template import Reading, digest_of
+from .template import digest_of
 
 ONCE = RetryPolicy(attempts=1)
 
@@ -55,7 +55,7 @@ class Intake:
         tariff: Tariff,
         tally: Tally,
     ) -> None:
-        self.reading = Reading(settings.request, settings.key, settings.defaults)
+        self.reading = settings.reading()
         self._index = index
         self._tariff = tariff
         self._tally = tally
@@ -86,7 +86,7 @@ class Intake:
                 return None
             if given is not None:
                 self._check_key(key, row)
-            params = self.reading.params_of(row.value, row.where)
+            params = self.reading.params_of(row.value, row.where, is_data=row.is_data)
             digest = digest_of([given, params])
             return self._made(row, key, digest, params)
         except JournalMismatchError:

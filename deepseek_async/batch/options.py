@@ -17,7 +17,7 @@ from ..retry import RetryPolicy
 from .budget import Budget
 from .progress import Progress
 from .rates import Rates
-from .template import KeyOf, Template
+from .template import KeyOf, Reading, Template
 
 PATIENT: RetryPolicy = RetryPolicy(attempts=6, base=0.5, cap=30.0, timeouts=True)
 """How a batch retries if neither its client nor its request say otherwise."""
@@ -33,6 +33,10 @@ class BatchOptions(TypedDict, total=False):
             batch format.
         key: The column, or a function of the row, that gives the key.
         defaults: Parameters of every request that does not bring its own.
+        overrides: Parameters of every request, whatever it brings, such as a `model`
+            for a file that was made for another API.
+        total: How many rows there are, where that is known and cannot be seen; a
+            display shows it from the start.
         retry: The retry policy of requests that bring none; refusals with 429 do not
             count as attempts unless it allows one attempt only.
         retry_failed: Whether a resumed run tries failed requests again; on by default.
@@ -55,6 +59,8 @@ class BatchOptions(TypedDict, total=False):
     request: Template | None
     key: KeyOf | None
     defaults: Mapping[str, Any] | None
+    overrides: Mapping[str, Any] | None
+    total: int | None
     retry: RetryPolicy | None
     retry_failed: bool
     budget: Budget | None
@@ -78,6 +84,8 @@ class Settings(Struct, kw_only=True):
     request: Template | None = None
     key: KeyOf | None = None
     defaults: Mapping[str, Any] | None = None
+    overrides: Mapping[str, Any] | None = None
+    total: int | None = None
     retry: RetryPolicy | None = None
     retry_failed: bool = True
     budget: Budget | None = None
@@ -126,6 +134,14 @@ class Settings(Struct, kw_only=True):
             message = f"batch() knows no option {unknown[0]!r}"
             raise ConfigurationError(message)
         return cls(**options)
+
+    def reading(self) -> Reading:
+        """What makes requests of rows.
+
+        Raises:
+            ConfigurationError: The template makes no sense.
+        """
+        return Reading(self.request, self.key, self.defaults, self.overrides)
 
     @property
     def price_table(self) -> Mapping[str, Price]:

@@ -21,6 +21,7 @@ BYTES_PER_TOKEN: Final = 3.6
 
 _ERROR: Final = 0.35
 _SHOWN: Final = 100
+_IN_TABLE: Final = 10
 _TYPICAL_SECONDS: Final = 8.0
 
 
@@ -95,7 +96,10 @@ class Plan(Struct, kw_only=True, frozen=True):
             lines.append(("without a price", f"{self.unpriced:,}"))
         width = max(len(name) for name, _ in lines)
         shown = [f"{name:<{width}}  {value}" for name, value in lines]
-        return "\n".join(shown + [row.reason for row in self.invalid_rows])
+        shown += [row.reason for row in self.invalid_rows[:_IN_TABLE]]
+        if self.invalid > _IN_TABLE:
+            shown.append(f"... and {self.invalid - _IN_TABLE:,} more that are invalid")
+        return "\n".join(shown)
 
 
 class _Sums:
@@ -138,12 +142,7 @@ async def make_plan(
     rejected = 0
     seen: set[int] = set()
     duplicates = 0
-    while source.has_rows:
-        row = source.take()
-        if row is None:
-            if source.has_rows:
-                await source.fill()
-            continue
+    async for row in source.rows():
         made = intake.take(row)
         if isinstance(made, Item):
             duplicates += hash(made.wire.body) in seen
@@ -155,8 +154,6 @@ async def make_plan(
                 reason = str(made.result.error)
                 named = reason if row.where in reason else f"{row.where}: {reason}"
                 invalid.append(InvalidRow(row.index, named))
-    if source.failure is not None:
-        raise source.failure
     tokens = sums.bytes / BYTES_PER_TOKEN
     return Plan(
         requests=sums.requests,

@@ -25,7 +25,8 @@ class Progress(Struct, kw_only=True, frozen=True):
     Attributes:
         done: Finished requests of this run.
         skipped: Requests a previous run had finished.
-        total: All requests, once the source has been read to its end, else `None`.
+        total: All requests; `None` until the source has been read to its end, unless
+            it has a length or `total=` says it.
         ok: Answered ones.
         failed: Failed ones.
         in_flight: Requests on the wire.
@@ -40,6 +41,7 @@ class Progress(Struct, kw_only=True, frozen=True):
         elapsed: Seconds since the start.
         state: `running`, `paused`, `waiting` (off-peak, full disk, outage) or
             `draining`.
+        stop_reason: Why nothing more is sent, or `None`.
     """
 
     done: int
@@ -58,29 +60,53 @@ class Progress(Struct, kw_only=True, frozen=True):
     eta: float | None
     elapsed: float
     state: str
+    stop_reason: str | None = None
 
     def to_line(self) -> str:
         """One line of JSON."""
         return msgspec.json.encode(self).decode()
 
     def __str__(self) -> str:
-        total = "?" if self.total is None else str(self.total)
+        return " · ".join(self._parts())
+
+    def _parts(self) -> list[str]:
+        total = "?" if self.total is None else f"{self.total:,}"
         parts = [
-            f"{self.done + self.skipped}/{total}",
-            f"{self.ok} ok, {self.failed} failed",
-            f"{self.per_second:.1f} req/s, {self.output_per_second:.0f} tok/s",
+            f"{self.done + self.skipped:,}/{total}",
+            f"{self.ok:,} ok, {self.failed:,} failed",
+            f"{self.per_second:.1f} req/s, {self.output_per_second:,.0f} tok/s",
             f"{self.in_flight}/{self.limit} in flight",
-            f"{self.refused} refused",
+            f"{self.refused:,} refused",
             f"cache {self.cache_hit_ratio:.0%}",
             f"${self.cost:.4f}",
         ]
-        if self.projected_cost is not None:
-            parts[-1] += f" of ${self.projected_cost:.4f}"
-        if self.eta is not None:
-            parts.append(f"{_duration(self.eta)} to go")
-        if self.state != "running":
-            parts.append(self.state)
-        return " · ".join(parts)
+        if self.done + self.skipped != self.total:
+            if self.projected_cost is not None:
+                parts[-1] += f" of ${self.projected_cost:.4f}"
+            if self.eta is not None:
+                parts.append(f"{_duration(self.eta)} to go")
+        if self.state != "draining":
+            parts += [self.state] * (self.state != "running")
+        elif self.in_flight:
+            # Only signals interrupt, and the second one does not wait.
+            is_asked = self.stop_reason == "interrupted"
+            hint = "Ctrl-C again ends at once" if is_asked else self.stop_reason
+            parts.append(f"draining ({hint})")
+        return parts
+
+    def fold(self, width: int) -> str:
+        """The text in as many lines as it takes, each figure whole.
+
+        Args:
+            width: The most characters of a line.
+        """
+        lines: list[str] = []
+        for part in self._parts():
+            if lines and len(lines[-1]) + len(part) + 3 <= width:
+                lines[-1] += f" · {part}"
+            else:
+                lines.append(part)
+        return "\n".join(lines)
 
 
 def _duration(seconds: float) -> str:
@@ -150,7 +176,13 @@ def _rich_display() -> Callable[[Progress | None], None]:
     )
     text = import_module("rich.text").Text
     group = import_module("rich.console").Group
-    live = import_module("rich.live").Live(bar, console=console, refresh_per_second=4)
+    live = import_module("rich.live").Live(
+        bar,
+        console=console,
+        refresh_per_second=4,
+        # What the caller prints to a pipe must not land on the terminal.
+        redirect_stdout=sys.stdout.isatty(),
+    )
     task = bar.add_task("", total=None)
     live.start()
 
@@ -160,6 +192,6 @@ def _rich_display() -> Callable[[Progress | None], None]:
             return
         done = progress.done + progress.skipped
         bar.update(task, completed=done, total=progress.total)
-        live.update(group(bar, text(str(progress))))
+        live.update(group(bar, text(progress.fold(console.width))))
 
     return show

@@ -78,6 +78,7 @@ class Failure(Struct, kw_only=True, omit_defaults=True):
         message: Its text.
         status: The HTTP status.
         code: The server's code.
+        type: The server's type.
         reason: See `APIStatusError.reason`.
         param: The offending parameter.
         request_id: The server's trace id.
@@ -87,6 +88,7 @@ class Failure(Struct, kw_only=True, omit_defaults=True):
     message: str
     status: int | None = None
     code: str | None = None
+    type: str | None = None
     reason: str | None = None
     param: str | None = None
     request_id: str | None = None
@@ -94,16 +96,14 @@ class Failure(Struct, kw_only=True, omit_defaults=True):
     @classmethod
     def of(cls, error: DeepSeekError) -> Failure:
         """What to keep of an error."""
-        names = ("status", "code", "reason", "param", "request_id")
-        found = {name: getattr(error, name, None) for name in names}
+        found = {name: getattr(error, name, None) for name in _KEPT}
         return cls(kind=type(error).__name__, message=error.message, **found)
 
     def to_error(self) -> DeepSeekError:
         """An error of the same class, as far as the class is still known."""
         kind = _kinds(DeepSeekError).get(self.kind, DeepSeekError)
         error = kind.__new__(kind, self.message)
-        names = ("status", "code", "reason", "param", "request_id")
-        state = {name: getattr(self, name) for name in names}
+        state = {name: getattr(self, name) for name in _KEPT}
         error.__dict__.update(message=self.message, attempts=(), **_DEFAULTS, **state)
         return error
 
@@ -116,11 +116,11 @@ def _kinds(root: type[DeepSeekError]) -> dict[str, type[DeepSeekError]]:
     return found
 
 
+_KEPT: Final = ("status", "code", "type", "reason", "param", "request_id")
 _DEFAULTS: Final[dict[str, Any]] = {
     "cause": None,
     "partial": None,
     "body": "",
-    "type": None,
     "retry_after": None,
     "in_stream": False,
     "limit": 0.0,

@@ -85,16 +85,21 @@ class BatchReport(Struct, kw_only=True, frozen=True):
         lines = [
             ("answered", f"{self.ok:,} ({self.goodput:.2f}/s)"),
             ("failed", f"{self.failed:,}{_named(self.failures)}"),
-            ("skipped", f"{self.skipped:,} finished before{self._failed_before()}"),
             ("sent", f"{self.attempts:,}, {self.retries:,} retries"),
             ("refused", f"{self.refused:,} (429)"),
-            ("limit", f"{min(limits)} to {max(limits)}" if limits else "unused"),
+            ("limit", _span(limits)),
             ("input tokens", f"{self.prompt_tokens:,}"),
             ("from cache", f"{self.cache_hit_ratio:.1%}"),
-            ("output tokens", f"{self.completion_tokens:,}"),
+            (
+                "output tokens",
+                f"{self.completion_tokens:,} ({self.reasoning_tokens:,} reasoning)",
+            ),
             ("cost", f"${self.cost:.6f}"),
             ("time", f"{self.seconds:.1f} s"),
         ]
+        if self.skipped:
+            told = f"{self.skipped:,} finished before{self._failed_before()}"
+            lines.insert(2, ("skipped", told))
         if self.deduped:
             lines.append(("identical", f"{self.deduped:,} answered by another"))
         if self.uncertain_cost:
@@ -112,6 +117,11 @@ class BatchReport(Struct, kw_only=True, frozen=True):
 
     def _failed_before(self) -> str:
         return f", {self.failed_before:,} of them failed" if self.failed_before else ""
+
+
+def _span(values: list[int]) -> str:
+    low, high = min(values, default=0), max(values, default=0)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
 def _named(failures: dict[str, int]) -> str:

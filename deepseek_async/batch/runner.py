@@ -34,7 +34,6 @@ from .report import BatchReport, Tally
 from .results import BatchFailed, BatchResult, Finished
 from .source import BatchSource, Source
 from .stops import REQUESTED, Watch, stopped
-from .template import Reading
 from .wire import Wire
 
 _LOOK_AHEAD: Final = 2_000
@@ -73,7 +72,7 @@ class Batch:
         self._delivery = Delivery(in_order=settings.order == "input")
         self._twins = Twins() if settings.dedupe else None
         # What reading may raise is raised here, where the caller wrote it.
-        Reading(settings.request, settings.key, settings.defaults)
+        settings.reading()
         self._journal: Journal | None = None
         self._committer: Committer | None = None
         self._cover: Cover | None = None
@@ -96,7 +95,7 @@ class Batch:
             JournalError: It cannot be used.
             SourceError: The input is of no known kind.
         """
-        self._source = source = Source(self._requests)
+        self._source = source = Source(self._requests, self._settings.total)
         intake_index = None
         if self._settings.journal is not None:
             self._journal = await self._open_journal(Path(self._settings.journal))
@@ -127,7 +126,7 @@ class Batch:
 
     async def _open_journal(self, directory: Path) -> Journal:
         settings = self._settings
-        reading = Reading(settings.request, settings.key, settings.defaults)
+        reading = settings.reading()
         job = {"endpoint": self._wire.endpoint, **reading.fingerprint()}
         part, parts = settings.shard
         opening = asyncio.create_task(

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sized
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final, TypeAlias, cast
+from typing import Any, BinaryIO, Final, TypeAlias, cast
 
 import anyio.to_thread
 from msgspec import Struct
 
 from ..errors import ConfigurationError, DeepSeekError, InvalidRequestError, SourceError
-from .files import FileRow, dataset_rows, is_dataset, rows
+from .files import FileRow, dataset_rows, is_dataset, open_rows, rows
 
 BatchSource: TypeAlias = Iterable[Any] | AsyncIterable[Any] | str | os.PathLike[str]
 """Rows: an iterable, an async iterable, a file (`.jsonl`, `.csv`, `.parquet`, the first
-two also `.gz` or `.zst`), or `hf:NAME:SPLIT` for a Hugging Face data set."""
+two also `.gz` or `.zst`), an open binary file of JSON lines, or `hf:NAME:SPLIT` for a
+Hugging Face data set."""
 
 _READ_AHEAD: Final = 256
 
@@ -46,23 +48,31 @@ class Row(Struct):
         """The place of another row of the same source."""
         return f"{self.name} {number}" if self.name else f"requests[{number}]"
 
+    @property
+    def is_data(self) -> bool:
+        """Whether it comes from a file rather than from the caller's own code."""
+        return bool(self.name)
+
 
 class Source:
     """Hands out rows.
 
     Args:
         rows: See `BatchSource`.
+        total: How many rows there are, if the caller knows.
 
     Attributes:
         is_exhausted: Whether nothing is left.
         failure: What the source raised, if it did.
         count: How many rows were handed out.
+        total: How many rows there are, as far as is known beforehand.
     """
 
-    def __init__(self, rows: BatchSource) -> None:
+    def __init__(self, rows: BatchSource, total: int | None = None) -> None:
         self.is_exhausted = False
         self.failure: Exception | None = None
         self.count = 0
+        self.total = total
         self._ahead: deque[FileRow] = deque()
         self._sync: Iterator[Any] | None = None
         self._async: AsyncIterator[Any] | None = None
@@ -79,10 +89,14 @@ class Source:
                 message = f"{name} is no file that can be read"
                 raise SourceError(message)
             self._file = rows(Path(name))
+        elif isinstance(given, io.BufferedIOBase | io.RawIOBase):
+            self._file = open_rows(cast("BinaryIO", given))
         elif isinstance(given, AsyncIterable):
             self._async = aiter(given)
         elif isinstance(cast("object", given), Iterable):
             self._sync = iter(given)
+            if self.total is None and isinstance(given, Sized):
+                self.total = len(given)
         else:
             kind = type(cast("object", given)).__name__
             message = f"requests must be rows or the path of a file, not {kind}"
@@ -133,6 +147,22 @@ class Source:
             self.is_exhausted = True
         except Exception as error:  # noqa: BLE001 - the caller's own code; raised later
             self._fail(error)
+
+    async def rows(self) -> AsyncIterator[Row]:
+        """Every row that is left.
+
+        Raises:
+            SourceError: The source cannot be read on.
+            Exception: What the source itself raised.
+        """
+        while self.has_rows:
+            row = self.take()
+            if row is not None:
+                yield row
+            elif self.has_rows:
+                await self.fill()
+        if self.failure is not None:
+            raise self.failure
 
     async def _read_file(self, file: Iterator[FileRow]) -> None:
         found: list[FileRow] = []

@@ -16,7 +16,7 @@ MESSAGES: Final = {
     "balance": "the account has run out of money",
     "spend_limit": "the client's spend limit is used up",
     "systematic": f"the first {_SAME_FAILURE} requests all failed alike",
-    "cost": "a further request could exceed Budget.max_cost",
+    "cost": "a further request, which max_tokens bounds, could exceed Budget.max_cost",
     "tokens": "a further request could exceed Budget.max_tokens",
     "failures": "Budget.max_failures is exceeded",
     "failure_ratio": "Budget.max_failure_ratio is exceeded",

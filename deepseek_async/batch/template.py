@@ -11,6 +11,7 @@ from typing import Any, Final, TypeAlias, cast
 import msgspec
 
 from ..errors import ConfigurationError, InvalidRequestError
+from ..params import CallOptions
 from ..types.request import ChatCompletionRequest
 
 Params: TypeAlias = Mapping[str, Any] | ChatCompletionRequest
@@ -21,13 +22,17 @@ Template: TypeAlias = str | Mapping[str, Any] | Callable[[Any], Params]
 """How a row becomes a request.
 
 A function of the row; or a mapping of parameters in whose texts `{column}` stands for
-the row's value; or a single such text, which becomes the one user message.
+the row's value; or a single such text, which becomes the one user message. `{{` and
+`}}` stand for braces.
 """
 
 KeyOf: TypeAlias = str | Callable[[Any], str]
 """How a row becomes a key: the name of a column, or a function of the row."""
 
+_ENDPOINT: Final = "/chat/completions"
 _PLACE: Final = re.compile(r"\{\{|\}\}|\{([^{}]*)\}")
+_NOT_FROM_DATA: Final = frozenset({*CallOptions.__annotations__, "extra_body"})
+_SHOWN: Final = 200
 _encode: Final = msgspec.json.Encoder().encode
 
 
@@ -39,24 +44,31 @@ class Reading:
             lines of OpenAI's batch format.
         key: See `KeyOf`.
         defaults: Parameters of every request that does not bring its own.
+        overrides: Parameters of every request, whatever it brings.
+
+    Raises:
+        ConfigurationError: `request` is none of these, or has a brace on its own.
     """
 
-    __slots__ = ("_defaults", "_key", "_request")
+    __slots__ = ("_defaults", "_key", "_overrides", "_request")
 
     def __init__(
         self,
         request: Template | None = None,
         key: KeyOf | None = None,
         defaults: Mapping[str, Any] | None = None,
+        overrides: Mapping[str, Any] | None = None,
     ) -> None:
         if isinstance(request, str):
             request = {"messages": [{"role": "user", "content": request}]}
         if not _is_template(request):
             message = "request must be a function, a mapping, or a text"
             raise ConfigurationError(message)
+        columns_of(request)
         self._request = request
         self._key = key
         self._defaults = dict(defaults or {})
+        self._overrides = dict(overrides or {})
 
     def key_of(self, row: object, where: str) -> str | None:
         """The key, if the row has one.
@@ -66,7 +78,7 @@ class Reading:
             where: Its place, for messages.
 
         Raises:
-            InvalidRequestError: The column is not there.
+            InvalidRequestError: The column is not there, or holds no key.
             Exception: Whatever the caller's own function raised.
         """
         if self._key is not None:
@@ -75,22 +87,24 @@ class Reading:
             return None
         if (pair := _pair(row)) is not None:
             return str(pair[0])
-        line = _batch_line(row)
-        key = None if line is None else line.get("custom_id")
-        return None if key is None else str(key)
+        return custom_id_of(row, where)
 
-    def params_of(self, row: object, where: str) -> dict[str, Any]:
+    def params_of(
+        self, row: object, where: str, *, is_data: bool = False
+    ) -> dict[str, Any]:
         """The parameters of a row's request.
 
         Args:
             row: A row of the input.
             where: Its place, for messages.
+            is_data: Whether it was read from a file. Such a request is a body, and
+                sets no options of the call: whoever wrote the file is not the caller.
 
         Raises:
             InvalidRequestError: The row does not make a request.
             Exception: Whatever the caller's own function raised.
         """
-        params = self._made(row, where)
+        params = self._made(row, where, is_data=is_data)
         if isinstance(params, ChatCompletionRequest):
             params = {
                 name: value
@@ -105,18 +119,29 @@ class Reading:
         if given.get("stream"):
             message = f"{where}: a batch does not stream"
             raise InvalidRequestError(message, param="stream")
-        return {**self._defaults, **given}
+        return {**self._defaults, **given, **self._overrides}
 
-    def _made(self, row: object, where: str) -> Any:  # noqa: ANN401 - not checked yet
+    def _made(self, row: object, where: str, *, is_data: bool) -> Any:  # noqa: ANN401 - not checked yet
         if callable(self._request):
             return self._request(row)
         if self._request is not None:
             return fill(self._request, _columns(row, where), where)
         if (pair := _pair(row)) is not None:
             return pair[1]
-        if (line := _batch_line(row)) is not None:
-            return _batch_body(line, where)
-        return row
+        if not isinstance(row, Mapping):
+            return row
+        line = cast("Mapping[str, Any]", row)
+        if "body" in line and "messages" not in line:
+            return _body(_batch_body(line, where), where)
+        if "messages" not in {**line, **self._defaults}:
+            message = (
+                f"{where}: neither a request with messages nor a batch line; other "
+                "columns need a template (request=, or --prompt)"
+            )
+            raise InvalidRequestError(message, param="messages")
+        if "custom_id" in line:
+            line = {name: value for name, value in line.items() if name != "custom_id"}
+        return _body(line, where) if is_data else line
 
     @staticmethod
     def _key_of(key: KeyOf, row: object, where: str) -> str:
@@ -126,15 +151,18 @@ class Reading:
         if key not in columns:
             message = f"{where}: no column {key!r} to take the key from"
             raise InvalidRequestError(message, param=key)
-        return str(columns[key])
+        return _key_in(columns, key, where)
 
     def fingerprint(self) -> dict[str, str]:
         """What of this decides about the requests, as hashes: no text of theirs."""
-        return {
+        found = {
             "request": _fingerprint(self._request),
             "key": _fingerprint(self._key),
             "defaults": _fingerprint(self._defaults),
         }
+        if self._overrides:
+            found["overrides"] = _fingerprint(self._overrides)
+        return found
 
 
 def _is_template(given: object) -> bool:
@@ -156,20 +184,84 @@ def _pair(row: object) -> tuple[Any, Any] | None:
     return (parts[0], parts[1]) if len(parts) == 2 else None  # noqa: PLR2004
 
 
-def _batch_line(row: object) -> Mapping[str, Any] | None:
-    """A line of OpenAI's batch format, if the row is one."""
+def custom_id_of(row: object, where: str = "a row") -> str | None:
+    """The `custom_id` of a row, if it has one.
+
+    Args:
+        row: A row of the input.
+        where: Its place, for messages.
+
+    Raises:
+        InvalidRequestError: It is neither text nor a number.
+    """
     if not isinstance(row, Mapping):
         return None
-    line = cast("Mapping[str, Any]", row)
-    return line if "body" in line and "messages" not in line else None
+    columns = cast("Mapping[str, Any]", row)
+    if columns.get("custom_id") is None:
+        return None
+    return _key_in(columns, "custom_id", where)
 
 
-def _batch_body(line: Mapping[str, Any], where: str) -> Any:  # noqa: ANN401
-    url = str(line.get("url", "/chat/completions"))
-    if not url.endswith("/chat/completions"):
-        message = f"{where}: only /chat/completions is run in batches, not {url[:80]}"
+def _key_in(columns: Mapping[str, Any], name: str, where: str) -> str:
+    value: object = columns[name]
+    kind = "null" if value is None else type(value).__name__
+    if value is None or isinstance(value, Mapping | list):
+        message = f"{where}: {name} must be text or a number to be a key, not {kind}"
+        raise InvalidRequestError(message, param=name)
+    return str(value)
+
+
+def _batch_body(line: Mapping[str, Any], where: str) -> Mapping[str, Any]:
+    """The request in a line of OpenAI's batch format."""
+    method = str(line.get("method") or "POST")
+    if method.upper() != "POST":
+        message = f"{where}: method must be POST, not {method[:80]}"
+        raise InvalidRequestError(message, param="method")
+    url = str(line.get("url") or _ENDPOINT)
+    if not url.endswith(_ENDPOINT):
+        message = f"{where}: only {_ENDPOINT} is run in batches, not {url[:80]}"
         raise InvalidRequestError(message, param="url")
-    return line["body"]
+    body = line["body"]
+    if not isinstance(body, Mapping):
+        message = f"{where}: body must be a request, not {type(body).__name__}"
+        raise InvalidRequestError(message, param="body")
+    return cast("Mapping[str, Any]", body)
+
+
+def _body(request: Mapping[str, Any], where: str) -> Mapping[str, Any]:
+    """A request that is nothing but a body."""
+    options = sorted(_NOT_FROM_DATA.intersection(request))
+    if options:
+        message = f"{where}: a row of a file cannot set {', '.join(options)}"
+        raise InvalidRequestError(message, param=options[0])
+    return request
+
+
+def columns_of(template: object) -> frozenset[str]:
+    """The columns that a template names; none, if it is no text, list or mapping.
+
+    Args:
+        template: See `fill`.
+
+    Raises:
+        ConfigurationError: There is a brace on its own.
+    """
+    if isinstance(template, str):
+        lone = re.search("[{}]", _PLACE.sub("", template))
+        if lone:
+            brace = lone[0]
+            message = (
+                f"a {brace!r} on its own in the template: write {{column}}, "
+                f"or {brace * 2!r} for the brace itself"
+            )
+            raise ConfigurationError(message)
+        return frozenset(found[1] for found in _PLACE.finditer(template) if found[1])
+    parts: Iterable[Any] = ()
+    if isinstance(template, Mapping):
+        parts = cast("Mapping[str, Any]", template).values()
+    elif isinstance(template, list):
+        parts = cast("Iterable[Any]", template)
+    return frozenset(name for part in parts for name in columns_of(part))
 
 
 def fill(part: Any, columns: Mapping[str, Any], where: str) -> Any:  # noqa: ANN401
@@ -181,7 +273,7 @@ def fill(part: Any, columns: Mapping[str, Any], where: str) -> Any:  # noqa: ANN
         where: Its place, for messages.
 
     Raises:
-        InvalidRequestError: The row has no such column.
+        InvalidRequestError: The row has no such column, or null there.
     """
     if isinstance(part, str):
         return _PLACE.sub(lambda found: _filled(found, columns, where), part)
@@ -198,9 +290,13 @@ def _filled(found: re.Match[str], columns: Mapping[str, Any], where: str) -> str
         return found[0][0]
     name = found[1]
     if name not in columns:
-        message = f"{where}: no column {name!r} for the template"
+        has = ", ".join(map(str, columns))[:_SHOWN] or "none"
+        message = f"{where}: no column {name!r} for the template; the row has: {has}"
         raise InvalidRequestError(message, param=name)
     value = columns[name]
+    if value is None:
+        message = f"{where}: column {name!r} is null"
+        raise InvalidRequestError(message, param=name)
     return value if isinstance(value, str) else _encode(value).decode()
 
 

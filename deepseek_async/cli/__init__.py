@@ -3,9 +3,10 @@
 The rooms of this floor::
 
     app                                     one parser, one exit code per failure
-    chat  batch  models  balance  serve  demo
-    progress                                a batch with a progress bar and totals
-    answer | rows | results | tally         text out, rows in, lines out, numbers
+    chat  models  balance  serve  demo
+    batch                                   from a file to a file
+    jobs                                    batches with a journal
+    answer | rows | tally                   text out, rows in, numbers
     connection | options                    the real API or the embedded emulator
     console | terminal | exits              safe text, lines on stderr, exit codes
 

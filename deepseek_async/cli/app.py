@@ -20,18 +20,19 @@ import typer
 from .._version import __version__
 from ..errors import DeepSeekError
 from .balance import balance
+from .batch import batch
 from .chat import chat
-from .console import PROGRAM, complain, tolerate_any_character, warn
+from .console import PROGRAM, complain, end, tolerate_any_character, warn
 from .demo import demo
 from .exits import CommandError, ExitCode, code_of
-from .jobs import app as jobs
+from .jobs import SIMPLE, app as jobs
 from .models import models
 from .serve import serve
 
 _EXIT_CODES = (
     "Exit codes: 0 ok; 1 the API failed, or some rows did; 2 usage or bad input; "
     "3 configuration, such as a missing key; 4 the key or the balance was refused; "
-    "130 interrupted."
+    "5 a batch reached a ceiling; 130 interrupted."
 )
 
 app = typer.Typer(
@@ -44,6 +45,7 @@ app = typer.Typer(
 )
 for command in (chat, models, balance, serve, demo):
     app.command()(command)
+jobs.command(SIMPLE)(batch)
 app.add_typer(jobs, name="batch")
 
 
@@ -102,7 +104,7 @@ def _invoke(argv: Sequence[str]) -> int:
 
 
 def _interrupted() -> int:
-    sys.stderr.write("interrupted\n")
+    end("interrupted")
     return ExitCode.INTERRUPTED
 
 
@@ -122,7 +124,8 @@ def _verdict(error: Exception) -> tuple[ExitCode, str]:
     if isinstance(error, DeepSeekError):
         return code_of(error), str(error)
     if isinstance(error, typer.TyperException):
-        hint = f"(see {PROGRAM} --help)"
+        context = getattr(error, "ctx", None)  # of usage errors, which it does not name
+        hint = f"(see {getattr(context, 'command_path', PROGRAM)} --help)"
         return ExitCode.USAGE, f"{error.format_message()} {hint}"
     if isinstance(error, OSError):
         name = f"{error.filename}: " if error.filename else ""

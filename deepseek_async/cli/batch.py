@@ -1,4 +1,4 @@
-"""`deepseek-async batch`: many requests from a file to a file."""
+"""`deepseek-async batch IN OUT`: many requests from a file to a file."""
 
 from __future__ import annotations
 
@@ -7,49 +7,45 @@ import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, BinaryIO
+from typing import Annotated, Any, BinaryIO
 
+import msgspec
 import typer
 
+from ..batch import BatchReport, BatchSource, BatchStoppedError
+from ..batch.export import to_batch_line
+from ..client import AsyncDeepSeek
 from .connection import connect, require_key
-from .console import complain, err
+from .console import note
 from .exits import CommandError
-from .options import DEFAULT_CONCURRENCY, BaseURL, Concurrency, Emulate
-from .progress import BatchRun
-from .results import opened
-from .rows import RowFile, Shape
+from .jobs import exit_code
+from .options import (
+    DEFAULT_CONCURRENCY,
+    BaseURL,
+    Concurrency,
+    Emulate,
+    Prompt,
+    RowModel,
+    System,
+)
+from .rows import Numbering, Rows, count_checked, readable, row_options
 
 
 def batch(  # noqa: PLR0913 - each is an option of the command line
     source: Annotated[
-        Path, typer.Argument(metavar="IN", help="JSONL or .csv; - is JSONL on stdin.")
+        str,
+        typer.Argument(
+            metavar="IN",
+            help=".csv (also .gz, .zst), .parquet, else JSONL; - is JSONL on stdin.",
+        ),
     ],
     target: Annotated[
         Path, typer.Argument(metavar="OUT", help="JSONL of results; - is stdout.")
     ],
     *,
-    prompt: Annotated[
-        str | None,
-        typer.Option(
-            "--prompt",
-            "-p",
-            metavar="TEMPLATE",
-            help='A prompt with columns of the row: "Translate: {text}".',
-        ),
-    ] = None,
-    system: Annotated[
-        str | None,
-        typer.Option("--system", "-s", help="Instructions before each --prompt."),
-    ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "--model",
-            "-m",
-            help="Ask this model whatever the rows say; without it, the row's own, "
-            "or deepseek-flash.",
-        ),
-    ] = None,
+    prompt: Prompt = None,
+    system: System = None,
+    model: RowModel = None,
     concurrency: Concurrency = DEFAULT_CONCURRENCY,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace OUT if it has content.")
@@ -57,7 +53,7 @@ def batch(  # noqa: PLR0913 - each is an option of the command line
     base_url: BaseURL = None,
     emulate: Emulate = False,
 ) -> int:
-    """Answer every row of a file.
+    """Answer every row of IN and write the results to OUT.
 
     A row is a line of the OpenAI batch format, a request with messages, or, with
     --prompt, any JSON object or CSV row. The whole file is checked before anything
@@ -65,40 +61,103 @@ def batch(  # noqa: PLR0913 - each is an option of the command line
     which they come; custom_id tells which row each belongs to.
     """
     require_key(emulate=emulate)
-    shape = Shape(prompt=prompt, model=model, system=system)
-    with RowFile(source, shape) as rows:
-        total = rows.check()
-        with _output(target, source, overwrite=overwrite) as file:
-            return asyncio.run(
-                _run(
-                    rows,
-                    file,
-                    total=total,
-                    concurrency=min(concurrency, total),
-                    base_url=base_url,
-                    emulate=emulate,
-                )
-            )
+    options = row_options(prompt=prompt, system=system, model=model)
+
+    async def run(rows: Rows) -> int:
+        total = await count_checked(rows, options)
+        most = min(concurrency or total, total)
+        with _output(target, Path(source), overwrite=overwrite) as file:
+            async with connect(
+                emulate=emulate, base_url=base_url, connections=most
+            ) as client:
+                job = Job(client, file, options, total=total, concurrency=most)
+                report, stop = await job.run(rows)
+        sys.stderr.write(report.to_table() + "\n")
+        return exit_code(report, stop)
+
+    with readable(source) as rows:
+        return asyncio.run(run(rows))
 
 
-async def _run(
-    rows: RowFile,
-    file: BinaryIO,
-    *,
-    total: int,
-    concurrency: int,
-    base_url: str | None,
-    emulate: bool,
-) -> int:
-    async with connect(
-        emulate=emulate, base_url=base_url, connections=concurrency
-    ) as client:
-        run = BatchRun(client, file, total=total, concurrency=concurrency)
-        await run.run(rows.requests())
-    err().print(run.tally.table())
-    if run.stop is not None:
-        complain(f"stopped after {run.tally.done} of {total} rows: {run.stop}")
-    return run.code
+class Job:
+    """A batch whose results go to a file, each as soon as it is there.
+
+    Args:
+        client: Whom to ask.
+        file: Where the results go.
+        options: How rows become requests.
+        total: The number of rows.
+        concurrency: The most requests at once.
+    """
+
+    def __init__(
+        self,
+        client: AsyncDeepSeek,
+        file: BinaryIO,
+        options: dict[str, Any],
+        *,
+        total: int,
+        concurrency: int,
+    ) -> None:
+        self._client = client
+        self._file = file
+        self._options: dict[str, Any] = {
+            **options,
+            "total": total,
+            "key": Numbering(),
+        }
+        self._total = total
+        self._concurrency = concurrency
+        self._written = 0
+
+    async def run(
+        self, rows: BatchSource
+    ) -> tuple[BatchReport, BatchStoppedError | None]:
+        """Ask for every row; the report, and why the batch ended early if it did.
+
+        Raises:
+            OSError: The file cannot be written.
+        """
+        batch = self._client.batch(
+            rows,
+            concurrency=self._concurrency,
+            progress=self._has_display(),
+            **self._options,
+        )
+        try:
+            async with batch as results:
+                async for result in results:
+                    line = msgspec.json.encode(to_batch_line(result))
+                    self._file.write(line + b"\n")
+                    self._file.flush()
+                    self._written += 1
+        except BatchStoppedError as stop:
+            self._tell()
+            return batch.report, stop
+        except asyncio.CancelledError:
+            self._tell()
+            raise
+        return batch.report, None
+
+    def _tell(self) -> None:
+        note(f"stopped with {self._written} of {self._total} rows written")
+
+    def _has_display(self) -> bool:
+        """Whether there is a terminal that the results do not go to as well."""
+        return sys.stderr.isatty() and not self._file.isatty()
+
+
+def opened(path: Path) -> BinaryIO:
+    """A new file for results.
+
+    Raises:
+        CommandError: It cannot be made.
+    """
+    try:
+        return path.open("wb")
+    except OSError as error:
+        message = f"cannot write {path}: {error.strerror or error}"
+        raise CommandError(message) from None
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from .answer import AnswerView, show_answer
 from .connection import connect
 from .console import complain, note
 from .exits import CommandError, ExitCode
-from .options import DEFAULT_MODEL, BaseURL, Emulate, Model, Raw
+from .options import DEFAULT_MODEL, BaseURL, Emulate, Model, Raw, System
 
 MAX_STDIN: Final = 16 * 1024 * 1024
 """The most bytes read from standard input; far more than a context window holds."""
@@ -56,9 +56,7 @@ def chat(  # noqa: PLR0913 - each is an option of the command line
     ] = None,
     *,
     model: Model = DEFAULT_MODEL,
-    system: Annotated[
-        str | None, typer.Option("--system", "-s", help="Instructions for the model.")
-    ] = None,
+    system: System = None,
     thinking: Annotated[
         bool, typer.Option(help="Whether the model reasons before it answers.")
     ] = True,
@@ -68,10 +66,13 @@ def chat(  # noqa: PLR0913 - each is an option of the command line
     ] = None,
     max_tokens: Annotated[
         int | None,
-        typer.Option(min=1, help="The most output tokens, reasoning included."),
+        typer.Option(
+            min=1, metavar="N", help="The most output tokens, reasoning included."
+        ),
     ] = None,
     temperature: Annotated[
-        float | None, typer.Option(min=0, max=2, help="Has no effect while thinking.")
+        float | None,
+        typer.Option(min=0, max=2, metavar="X", help="Has no effect while thinking."),
     ] = None,
     reasoning: Annotated[
         bool | None,

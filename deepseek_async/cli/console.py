@@ -49,6 +49,12 @@ def complain(text: str) -> None:
     sys.stderr.write(f"{PROGRAM}: error: {one_line(text)}\n")
 
 
+def end(text: str) -> None:
+    """Write a last line to stderr, over the `^C` that a terminal shows."""
+    start = "\r" if sys.stderr.isatty() else ""
+    sys.stderr.write(f"{start}{text}\n")
+
+
 def tolerate_any_character() -> None:
     """Make the standard streams replace what their encoding cannot write."""
     for stream in (sys.stdout, sys.stderr):

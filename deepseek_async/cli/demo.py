@@ -7,30 +7,31 @@ beside them in `data/`). See https://github.com/openai/grade-school-math
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from importlib.resources import as_file, files
+import sys
+from importlib.resources import files
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, BinaryIO, Final
 
+import msgspec
 import typer
 
 from ..client import AsyncDeepSeek
 from ..errors import raise_for_finish_reason
 from .answer import AnswerView, show_answer
+from .batch import Job, opened
 from .connection import connect, require_key
-from .console import complain, note, out
+from .console import note, out
+from .jobs import exit_code
 from .options import (
     DEFAULT_CONCURRENCY,
     DEFAULT_MODEL,
     BaseURL,
-    Concurrency,
+    DemoConcurrency,
     Emulate,
     Model,
 )
-from .progress import BatchRun, Request
-from .results import opened
-from .rows import RowFile, Shape
+from .rows import row_options
 
 PROMPTS: Final = 200
 _FILE: Final = "gsm8k_200.jsonl"
@@ -39,13 +40,19 @@ _FILE: Final = "gsm8k_200.jsonl"
 def demo(
     *,
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="Where the answers go; replaced.")
+        Path,
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="Where the answers go; replaced."
+        ),
     ] = Path("demo-output.jsonl"),
     limit: Annotated[
-        int, typer.Option(min=1, max=PROMPTS, help="How many of the prompts to ask.")
+        int,
+        typer.Option(
+            min=1, max=PROMPTS, metavar="N", help="How many of the prompts to ask."
+        ),
     ] = PROMPTS,
     model: Model = DEFAULT_MODEL,
-    concurrency: Concurrency = DEFAULT_CONCURRENCY,
+    concurrency: DemoConcurrency = DEFAULT_CONCURRENCY,
     base_url: BaseURL = None,
     emulate: Emulate = False,
 ) -> int:
@@ -55,64 +62,43 @@ def demo(
     --emulate it needs neither key nor network.
     """
     require_key(emulate=emulate)
-    shape = Shape(prompt="{question}", model=model)
-    with (
-        as_file(files(__name__.rpartition(".")[0]) / "data" / _FILE) as path,
-        RowFile(path, shape) as rows,
-        opened(output) as file,
-    ):
-        job = Demo(rows, file, limit=limit, concurrency=min(concurrency, limit))
-        code = asyncio.run(job.run(emulate=emulate, base_url=base_url))
+    most = min(concurrency, limit)
+
+    async def run(file: BinaryIO) -> int:
+        async with connect(
+            emulate=emulate, base_url=base_url, connections=most
+        ) as client:
+            whom = "the embedded emulator" if emulate else client.base_url
+            note(f"1. a streamed answer from {whom}\n")
+            rows = _prompts(limit)
+            await _stream(client, rows[0]["question"], model)
+            note(f"\n2. a batch of {limit} prompts, {most} at a time\n")
+            options = row_options(prompt="{question}", model=model)
+            job = Job(client, file, options, total=limit, concurrency=most)
+            report, stop = await job.run(rows)
+        sys.stdout.write(f"\n{report.to_table()}\n")
+        return exit_code(report, stop)
+
+    with opened(output) as file:
+        code = asyncio.run(run(file))
     note(f"answers: {output}")
     return code
 
 
-class Demo:
-    """The demonstration.
+def _prompts(count: int) -> list[dict[str, str]]:
+    decode = msgspec.json.Decoder(dict[str, str]).decode
+    data = files(__name__.rpartition(".")[0]) / "data" / _FILE
+    with data.open("rb") as lines:
+        return [decode(line) for line in islice(lines, count)]
 
-    Args:
-        rows: The prompts.
-        file: Where the answers of the batch go.
-        limit: How many prompts to ask.
-        concurrency: The most requests at once.
-    """
 
-    def __init__(
-        self, rows: RowFile, file: BinaryIO, *, limit: int, concurrency: int
-    ) -> None:
-        self._rows = rows
-        self._file = file
-        self._limit = limit
-        self._concurrency = concurrency
-
-    async def run(self, *, emulate: bool, base_url: str | None) -> int:
-        """Run both parts and print the summary; return the exit code."""
-        async with connect(
-            emulate=emulate, base_url=base_url, connections=self._concurrency
-        ) as client:
-            await self._stream(client, emulated=emulate)
-            return await self._batch(client)
-
-    def _requests(self) -> Iterator[Request]:
-        return islice(self._rows.requests(), self._limit)
-
-    async def _stream(self, client: AsyncDeepSeek, *, emulated: bool) -> None:
-        _, params = next(self._requests())
-        whom = "the embedded emulator" if emulated else client.base_url
-        note(f"1. a streamed answer from {whom}\n")
-        messages: list[dict[str, str]] = params.pop("messages")
-        out().print(messages[-1]["content"] + "\n", style="bold")
-        completion = await show_answer(client, messages, params, view=AnswerView())
-        raise_for_finish_reason(completion)
-
-    async def _batch(self, client: AsyncDeepSeek) -> int:
-        note(f"\n2. a batch of {self._limit} prompts, {self._concurrency} at a time\n")
-        run = BatchRun(
-            client, self._file, total=self._limit, concurrency=self._concurrency
-        )
-        await run.run(self._requests())
-        out().print()
-        out().print(run.tally.table())
-        if run.stop is not None:
-            complain(str(run.stop))
-        return run.code
+async def _stream(client: AsyncDeepSeek, question: str, model: str) -> None:
+    screen = out()
+    screen.print(question + "\n", style="bold", soft_wrap=not screen.is_terminal)
+    completion = await show_answer(
+        client,
+        [{"role": "user", "content": question}],
+        {"model": model},
+        view=AnswerView(),
+    )
+    raise_for_finish_reason(completion)

@@ -10,8 +10,10 @@ from ..errors import (
     DeepSeekError,
     InsufficientBalanceError,
     InvalidRequestError,
+    JournalError,
     MissingExtraError,
     PermissionDeniedError,
+    SourceError,
 )
 
 #: Errors that every further request of the same key would meet as well.
@@ -59,6 +61,6 @@ def code_of(error: DeepSeekError) -> ExitCode:
         return ExitCode.FATAL
     if isinstance(error, ConfigurationError | MissingExtraError):
         return ExitCode.CONFIGURATION
-    if isinstance(error, InvalidRequestError):
+    if isinstance(error, InvalidRequestError | SourceError | JournalError):
         return ExitCode.USAGE
     return ExitCode.FAILED

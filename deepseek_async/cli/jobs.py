@@ -19,10 +19,8 @@ from ..batch import (
     BatchReport,
     BatchStoppedError,
     Budget,
-    JournalError,
     Limit,
     Settings,
-    SourceError,
 )
 from ..batch.export import export as export_journal
 from ..batch.plan import make_plan
@@ -32,18 +30,18 @@ from ..batch.upkeep import (
     repair,
     status as status_of,
 )
-from .batch import batch
 from .connection import connect, require_key
 from .console import complain
 from .exits import CommandError, ExitCode
-from .options import DEFAULT_MODEL, BaseURL, Emulate
+from .options import BaseURL, Concurrency, Emulate, Prompt, RowModel, System
+from .rows import row_options
 
 STOPPED: Final = 5
 _FATAL: Final = frozenset({"authentication", "balance"})
 _CEILINGS: Final = frozenset(
     {"cost", "tokens", "failures", "failure_ratio", "wall_time", "spend_limit"}
 )
-_SIMPLE: Final = "file"
+SIMPLE: Final = "file"
 
 
 class _Group(TyperGroup):
@@ -53,21 +51,21 @@ class _Group(TyperGroup):
         if not args:
             args = ["--help"]
         if args[0] not in {*self.commands, "--help", "-h"}:
-            args = [_SIMPLE, *args]
+            args = [SIMPLE, *args]
         return super().parse_args(ctx, args)
 
 
 app = typer.Typer(
     cls=_Group,
-    help="Answer every row of a file: `batch IN OUT`, or as a job that survives "
-    "anything: `batch run IN --journal DIR`.",
+    short_help="Answer every row of a file.",
+    help="Answer every row of a file: `batch IN OUT` (its options: `batch file -h`), "
+    "or as a job that survives anything: `batch run IN --journal DIR`.",
     epilog="Exit codes: 0 all rows answered; 1 some failed; 2 usage or bad input; "
     "3 configuration; 4 the key or the balance was refused; 5 a ceiling ended the "
     "job; 130 interrupted, and it can be resumed.",
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command(_SIMPLE, hidden=True)(batch)
 
 Source = Annotated[
     str,
@@ -79,28 +77,17 @@ JournalOption = Annotated[
     Path, typer.Option("--journal", "-j", metavar="DIR", help="Where results are kept.")
 ]
 JournalArgument = Annotated[Path, typer.Argument(metavar="DIR", help="The journal.")]
-Prompt = Annotated[
-    str | None,
-    typer.Option(
-        "--prompt",
-        "-p",
-        metavar="TEMPLATE",
-        help='A prompt with columns of the row: "Translate: {text}".',
-    ),
-]
-System = Annotated[
-    str | None,
-    typer.Option("--system", "-s", help="Instructions before each --prompt."),
-]
 Key = Annotated[
     str | None, typer.Option("--key", metavar="COLUMN", help="The column with the key.")
 ]
-Model = Annotated[
-    str, typer.Option("--model", "-m", help="The model of rows that name none.")
-]
 MaxTokens = Annotated[
     int | None,
-    typer.Option("--max-tokens", min=1, help="Output tokens of rows that say nothing."),
+    typer.Option(
+        "--max-tokens",
+        min=1,
+        metavar="N",
+        help="The most output tokens of rows that do not say.",
+    ),
 ]
 Shard = Annotated[
     str, typer.Option("--shard", metavar="I/N", help="Only part I of N, from 0.")
@@ -112,32 +99,18 @@ def _options(
     prompt: str | None,
     system: str | None,
     key: str | None,
-    model: str,
+    model: str | None,
     max_tokens: int | None,
     shard: str,
 ) -> dict[str, Any]:
-    if system is not None and prompt is None:
-        message = "--system goes with --prompt"
-        raise CommandError(message)
-    request = None
-    if prompt is not None:
-        messages = [{"role": "user", "content": prompt}]
-        if system is not None:
-            messages.insert(0, {"role": "system", "content": system})
-        request = {"messages": messages}
-    defaults: dict[str, Any] = {"model": model}
+    options = row_options(prompt=prompt, system=system, model=model)
     if max_tokens is not None:
-        defaults["max_tokens"] = max_tokens
+        options["defaults"]["max_tokens"] = max_tokens
     part, _, parts = shard.partition("/")
     if not (part.isdecimal() and parts.isdecimal() and int(part) < int(parts)):
         message = f"--shard {shard}: I/N with 0 <= I < N is meant"
         raise CommandError(message)
-    return {
-        "request": request,
-        "key": key,
-        "defaults": defaults,
-        "shard": (int(part), int(parts)),
-    }
+    return options | {"key": key, "shard": (int(part), int(parts))}
 
 
 @app.command()
@@ -155,26 +128,29 @@ def run(  # noqa: PLR0913 - each is an option of the command line
     prompt: Prompt = None,
     system: System = None,
     key: Key = None,
-    model: Model = DEFAULT_MODEL,
+    model: RowModel = None,
     max_tokens: MaxTokens = None,
-    limit: Annotated[
-        int | None,
-        typer.Option(
-            "--limit", "-c", min=1, help="Requests at once; found out if not given."
-        ),
-    ] = None,
+    limit: Concurrency = None,
     max_cost: Annotated[
         str | None, typer.Option("--max-cost", metavar="USD", help="Never spend more.")
     ] = None,
     max_failures: Annotated[
-        int | None, typer.Option("--max-failures", min=0, help="End after more.")
+        int | None,
+        typer.Option(
+            "--max-failures", min=0, metavar="N", help="End when more rows have failed."
+        ),
     ] = None,
     wall_time: Annotated[
         float | None,
-        typer.Option("--wall-time", metavar="S", help="End after so long."),
+        typer.Option("--wall-time", metavar="S", help="End after so many seconds."),
     ] = None,
     deadline: Annotated[
-        float | None, typer.Option("--deadline", metavar="S", help="Per row.")
+        float | None,
+        typer.Option(
+            "--deadline",
+            metavar="S",
+            help="The most seconds a row takes, with retries.",
+        ),
     ] = None,
     off_peak: Annotated[
         bool, typer.Option("--off-peak", help="Send at off-peak prices only.")
@@ -228,7 +204,7 @@ def run(  # noqa: PLR0913 - each is an option of the command line
         sys.stdout.write(report.to_json().decode() + "\n")
     if output is not None:
         export_journal(journal, output, errors=errors)
-    return _code(report, stop)
+    return exit_code(report, stop)
 
 
 def _money(text: str) -> Decimal:
@@ -257,11 +233,10 @@ async def _run(
             return await batch.run(), None
         except BatchStoppedError as stop:
             return batch.report, stop
-        except (SourceError, JournalError) as error:
-            raise CommandError(error.message) from error
 
 
-def _code(report: BatchReport, stop: BatchStoppedError | None) -> int:
+def exit_code(report: BatchReport, stop: BatchStoppedError | None) -> int:
+    """How a command ends after a run; why it ended early is told."""
     if stop is not None:
         complain(stop.message)
         if stop.reason in _FATAL:
@@ -280,17 +255,15 @@ def plan(  # noqa: PLR0913 - each is an option of the command line
     prompt: Prompt = None,
     system: System = None,
     key: Key = None,
-    model: Model = DEFAULT_MODEL,
+    model: RowModel = None,
     max_tokens: MaxTokens = None,
-    limit: Annotated[
-        int, typer.Option("--limit", "-c", min=1, help="Requests at once.")
-    ] = 500,
+    limit: Concurrency = 500,
     latency: Annotated[
-        float, typer.Option("--latency", help="Seconds that a request takes.")
+        float, typer.Option("--latency", metavar="S", help="How long a request takes.")
     ] = 8.0,
     shard: Shard = "0/1",
 ) -> int:
-    """Read a file and say what a run would send, cost and take; sends nothing."""
+    """Say what a run would send, cost and take, and send nothing."""
     options = _options(
         prompt=prompt,
         system=system,
@@ -300,7 +273,9 @@ def plan(  # noqa: PLR0913 - each is an option of the command line
         shard=shard,
     )
     settings = Settings.of(options)
-    found = asyncio.run(make_plan(source, settings, concurrency=limit, latency=latency))
+    found = asyncio.run(
+        make_plan(source, settings, concurrency=limit or 500, latency=latency)
+    )
     sys.stdout.write(found.to_table() + "\n")
     return ExitCode.FAILED if found.invalid else ExitCode.OK
 

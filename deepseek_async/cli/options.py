@@ -6,7 +6,7 @@ and stays in the shell's history.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -27,13 +27,51 @@ BaseURL = Annotated[
         help="Where the API is; DEEPSEEK_BASE_URL or the public API by default.",
     ),
 ]
-Model = Annotated[str, typer.Option("--model", "-m", help="The model to ask.")]
-Concurrency = Annotated[
-    int,
+Model = Annotated[
+    str, typer.Option("--model", "-m", metavar="MODEL", help="The model to ask.")
+]
+RowModel = Annotated[
+    str | None,
     typer.Option(
-        "--concurrency", "-c", min=1, max=10_000, help="The most requests at once."
+        "--model",
+        "-m",
+        metavar="MODEL",
+        help="Ask this model whatever the rows say; without it, the row's own, or "
+        f"{DEFAULT_MODEL}.",
     ),
 ]
+System = Annotated[
+    str | None,
+    typer.Option("--system", "-s", metavar="TEXT", help="Instructions for the model."),
+]
+Prompt = Annotated[
+    str | None,
+    typer.Option(
+        "--prompt",
+        "-p",
+        metavar="TEMPLATE",
+        help='A prompt with columns of the row: "Translate: {text}".',
+    ),
+]
+
+
+def _concurrency(*names: str, more: str = "") -> Any:  # noqa: ANN401 - as typer's
+    return typer.Option(
+        "--concurrency",
+        "-c",
+        *names,
+        min=1,
+        max=10_000,
+        metavar="N",
+        help=f"The most requests at once{more}.",
+    )
+
+
+Concurrency = Annotated[
+    int | None,
+    _concurrency("--limit", more="; if not given, batch run finds the account's limit"),
+]
+DemoConcurrency = Annotated[int, _concurrency()]
 Raw = Annotated[
     bool,
     typer.Option(

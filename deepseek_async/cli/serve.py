@@ -11,31 +11,46 @@ from typing import Annotated
 import typer
 
 from ..testing import DeepSeekEmulator, Pace
+from .console import end
 from .exits import CommandError, ExitCode
 
 
 def serve(
     *,
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    host: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="Where to listen.")
+    ] = "127.0.0.1",
     port: Annotated[
-        int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")
+        int,
+        typer.Option(min=0, max=65535, metavar="N", help="Port; 0 takes a free one."),
     ] = 8787,
     latency: Annotated[
-        float, typer.Option(min=0, help="Seconds to the first token.")
+        float, typer.Option(min=0, metavar="S", help="Seconds to the first token.")
     ] = Pace().latency,
     speed: Annotated[
         float,
         typer.Option(
-            "--tokens-per-second", min=0, help="Of each answer; 0: all at once."
+            "--tokens-per-second",
+            min=0,
+            metavar="N",
+            help="Of each answer; 0: all at once.",
         ),
     ] = Pace().tokens_per_second,
     queue: Annotated[
-        float, typer.Option(min=0, help="Seconds in the queue, with keep-alives.")
+        float,
+        typer.Option(
+            min=0, metavar="S", help="Seconds in the queue, with keep-alives."
+        ),
     ] = 0.0,
     concurrency_limit: Annotated[
-        int, typer.Option(min=1, help="Requests at once; above it comes a 429.")
+        int,
+        typer.Option(
+            min=1, metavar="N", help="Requests at once; above it comes a 429."
+        ),
     ] = 2500,
-    seed: Annotated[int, typer.Option(help="Another seed gives other answers.")] = 0,
+    seed: Annotated[
+        int, typer.Option(metavar="N", help="Another seed gives other answers.")
+    ] = 0,
 ) -> int:
     """Serve an emulated DeepSeek API until Ctrl-C."""
     emulator = DeepSeekEmulator(
@@ -51,7 +66,7 @@ def serve(
         message = f"cannot listen on {host}:{port}: {error.strerror or error}"
         raise CommandError(message) from None
     except (KeyboardInterrupt, asyncio.CancelledError):
-        sys.stderr.write("stopped\n")
+        end("stopped")
     return ExitCode.OK
 
 

@@ -35,7 +35,7 @@ class CompletionTokensDetails(Struct, kw_only=True, frozen=True):
     reasoning_tokens: int = 0
 
 
-class Usage(Struct, kw_only=True, frozen=True, omit_defaults=True):
+class Usage(Struct, kw_only=True, frozen=True):
     """Token counts as billed; counts the server left out are 0.
 
     Attributes:

@@ -12,9 +12,15 @@ import msgspec
 import pytest
 
 from batch.fakes import FakeWire, answer_to, ask, asks, collect, make
-from deepseek_async import ChatCompletion, ContextLengthExceededError
+from deepseek_async import (
+    BadRequestError,
+    ChatCompletion,
+    ConnectError,
+    ContextLengthExceededError,
+    RetryPolicy,
+)
 from deepseek_async.batch import BatchError, JournalError, Settings
-from deepseek_async.batch.export import COLUMNS, export
+from deepseek_async.batch.export import COLUMNS, Catalogue, export, to_batch_line
 from deepseek_async.batch.plan import make_plan
 from deepseek_async.batch.upkeep import status
 from deepseek_async.request import WireRequest
@@ -52,6 +58,36 @@ async def test_export_as_lines(tmp_path: Path) -> None:
     assert bad["response"]["status_code"] == 400
     assert bad["error"]["code"] == "ContextLengthExceededError"
     assert (tmp_path / "o.jsonl").stat().st_mode & 0o777 == 0o600
+
+
+async def test_results_and_records_make_the_same_lines(tmp_path: Path) -> None:
+    """One writer serves both; a refusal keeps status, trace id and error body."""
+    wire = FakeWire()
+    refused = BadRequestError(
+        "no", status=400, code="c", type="t", param="p", request_id="trace"
+    )
+    errors = {"question 1": refused, "question 2": ConnectError("nobody there")}
+    wire.fail(errors.get)
+    rows = [*asks(3), {"bad": 1}]
+
+    done = await collect(
+        make(wire, rows, journal=tmp_path / "j", retry=RetryPolicy(attempts=1))
+    )
+    of_results = [to_batch_line(one) for one in sorted(done, key=lambda one: one.index)]
+    of_records = list(map(to_batch_line, Catalogue(tmp_path / "j").records_in_order()))
+
+    lines_of_results = msgspec.json.encode(of_results)
+    assert lines_of_results == msgspec.json.encode(of_records)
+    assert b'"prompt_cache_hit_tokens":0' in lines_of_results
+    assert of_results[0]["response"]["request_id"] == "x"
+    assert of_results[1]["response"] == {
+        "status_code": 400,
+        "request_id": "trace",
+        "body": {"error": {"message": "no", "type": "t", "param": "p", "code": "c"}},
+    }
+    assert of_results[1]["error"] == {"code": "BadRequestError", "message": "no"}
+    assert [line["response"] for line in of_results[2:]] == [None, None]
+    assert of_results[2]["error"]["code"] == "ConnectError"
 
 
 async def test_export_as_tables(tmp_path: Path) -> None:
@@ -100,6 +136,16 @@ async def test_a_plan_adds_up() -> None:
     assert plan.cost_peak == pytest.approx(2 * plan.cost_off_peak, rel=Decimal("1e-6"))
     assert plan.seconds == pytest.approx(2.2)
     assert "requests[11]" in plan.to_table()
+
+
+async def test_the_table_of_a_plan_is_short() -> None:
+    """Of many bad rows the first few are named, and the rest counted."""
+    plan = await make_plan([{"bad": 1}] * 200, Settings())
+
+    assert (plan.invalid, len(plan.invalid_rows)) == (200, 100)
+    lines = plan.to_table().splitlines()
+    assert lines[-2].startswith("requests[9]: ")
+    assert lines[-1] == "... and 190 more that are invalid"
 
 
 def grouped(groups: int, members: int) -> list[dict[str, object]]:

@@ -442,6 +442,25 @@ async def test_the_limit_can_be_changed_live() -> None:
     assert wire.most_seen == 20
 
 
+async def test_a_report_knows_how_far_a_limit_grew() -> None:
+    """Steady growth is no change in the history, but it is in the sums."""
+    wire = FakeWire()
+
+    async def reply(request: WireRequest, _: str) -> ChatCompletion:
+        await asyncio.sleep(0.05)
+        return answer_to(request)
+
+    wire.reply = reply
+    limit = Limit.adaptive(start=4)
+    batch = make(wire, asks(150), limit)
+
+    await collect(batch)
+
+    assert limit.capacity > 4
+    assert [change.reason for change in batch.report.limits] == ["start", "end"]
+    assert f"4 to {limit.capacity}\n" in batch.report.to_table()
+
+
 async def test_stop_drains_what_is_on_the_wire() -> None:
     """After `stop` no request begins, and those under way are handed out."""
     wire = FakeWire()

@@ -10,12 +10,20 @@ from typing import Any
 import msgspec
 import pytest
 
-from batch.fakes import FakeWire, ask, asks, collect, make
-from deepseek_async import InvalidRequestError, MissingExtraError, UserMessage
-from deepseek_async.batch import BatchFailed, SourceError
+from batch.fakes import FakeWire, answer_to, ask, asks, collect, make
+from deepseek_async import (
+    ChatCompletion,
+    ConfigurationError,
+    InvalidRequestError,
+    MissingExtraError,
+    UserMessage,
+)
+from deepseek_async.batch import BatchFailed, Settings, SourceError
 from deepseek_async.batch.keys import Keys
+from deepseek_async.batch.plan import make_plan
 from deepseek_async.batch.source import Source
-from deepseek_async.batch.template import fill
+from deepseek_async.batch.template import columns_of, fill
+from deepseek_async.request import WireRequest
 
 LINES = b"".join(
     msgspec.json.encode({"id": f"r{n}", "text": str(n)}) + b"\n" for n in range(700)
@@ -23,18 +31,7 @@ LINES = b"".join(
 
 
 async def read(given: Any) -> list[tuple[str, Any]]:
-    source = Source(given)
-    found: list[tuple[str, Any]] = []
-    while source.has_rows:
-        row = source.take()
-        if row is None:
-            if source.has_rows:
-                await source.fill()
-            continue
-        found.append((row.where, row.value))
-    if source.failure is not None:
-        raise source.failure
-    return found
+    return [(row.where, row.value) async for row in Source(given).rows()]
 
 
 async def test_json_lines_plain_and_packed(tmp_path: Path) -> None:
@@ -51,16 +48,19 @@ async def test_json_lines_plain_and_packed(tmp_path: Path) -> None:
 
 
 async def test_csv(tmp_path: Path) -> None:
-    """Quoted line ends count as lines; a row with too few columns is a bad row."""
+    """Quoted line ends count as lines, a bad row fails alone, a field may be long."""
     path = tmp_path / "a.csv"
-    path.write_text('id,text\n1,"two\nlines"\n2\n3,plain\n')
+    long = "x" * 200_000
+    path.write_text(f'id,text\n1,"two\nlines"\n2\n3,plain\n4,a,b\n5,{long}\n')
 
     rows = await read(str(path))
 
     assert rows[0] == ("a.csv line 3", {"id": "1", "text": "two\nlines"})
     assert isinstance(rows[1][1], InvalidRequestError)
-    assert "a.csv line 4" in str(rows[1][1])
+    assert "a.csv line 4: fewer fields than" in str(rows[1][1])
     assert rows[2] == ("a.csv line 5", {"id": "3", "text": "plain"})
+    assert "a.csv line 6: more fields than" in str(rows[3][1])
+    assert rows[4] == ("a.csv line 7", {"id": "5", "text": long})
 
 
 async def test_parquet(tmp_path: Path) -> None:
@@ -142,6 +142,7 @@ async def test_bad_rows_fail_alone_and_are_named(tmp_path: Path) -> None:
     assert "in.jsonl line 2 column 12" in failed[0]
     assert "duplicate key 'a': in.jsonl line 1 and in.jsonl line 4" in failed[1]
     assert "in.jsonl line 5: no column 'text'" in failed[2]
+    assert failed[2].endswith("the row has: id, txt")
     assert done[3].key == "c"
 
 
@@ -156,14 +157,113 @@ async def test_lines_of_the_openai_batch_format() -> None:
             "body": ask("q"),
         },
         {"custom_id": "two", "url": "/v1/embeddings", "body": ask("q")},
+        {"custom_id": "three", "method": "GET", "body": ask("q")},
+        {"custom_id": "four", "body": 1},
+        {"custom_id": "five", "body": ask("q", extra_headers={"a": "b"})},
+        {"custom_id": ["six"], "body": ask("q")},
+        {"custom_id": 8.5, **ask("a bare request")},
+        {"question": "q"},
     ]
 
     done = {result.key: result for result in await collect(make(wire, rows))}
 
     assert done["one"].ok
-    failed = done["two"]
-    assert isinstance(failed, BatchFailed)
-    assert "embeddings" in str(failed.error)
+    assert done["8.5"].ok
+    assert wire.seen == {"q": 1, "a bare request": 1}
+    failed = {r.key: str(r.error) for r in done.values() if isinstance(r, BatchFailed)}
+    assert "embeddings" in failed["two"]
+    assert "method must be POST, not GET" in failed["three"]
+    assert "body must be a request, not int" in failed["four"]
+    assert "cannot set extra_headers" in failed["five"]
+    assert "custom_id must be text or a number" in failed["5"]
+    assert "neither a request with messages nor a batch line" in failed["7"]
+
+
+async def test_rows_of_a_file_set_no_call_options(tmp_path: Path) -> None:
+    """A file is data: it sends no headers and sets no clocks; its caller may."""
+    path = tmp_path / "in.jsonl"
+    rows = [ask("a", timeout=1, tag="t"), ask("b", stream=True), ask("c", stream=False)]
+    path.write_bytes(b"\n".join(map(msgspec.json.encode, rows)))
+
+    done = sorted(await collect(make(FakeWire(), path)), key=lambda one: one.index)
+    own = await collect(make(FakeWire(), [ask("a", timeout=1, tag="t")]))
+
+    assert [result.ok for result in done] == [False, False, True]
+    failed = [str(r.error) for r in done if isinstance(r, BatchFailed)]
+    assert "in.jsonl line 1: a row of a file cannot set tag, timeout" in failed[0]
+    assert "in.jsonl line 2: a batch does not stream" in failed[1]
+    assert own[0].ok
+
+
+async def test_defaults_and_overrides() -> None:
+    """What a row says goes before the defaults, and the overrides before both."""
+    wire = FakeWire()
+    models: dict[str, str | None] = {}
+
+    async def reply(request: WireRequest, text: str) -> ChatCompletion:
+        models[text] = request.model
+        return answer_to(request)
+
+    wire.reply = reply
+    rows = [{**ask("a"), "model": "gpt"}, {"messages": ask("b")["messages"]}]
+    await collect(make(wire, rows, defaults={"model": "m"}))
+    filled = dict(models)
+    await collect(make(wire, rows, defaults={"model": "m"}, overrides={"model": "o"}))
+
+    assert filled == {"a": "gpt", "b": "m"}
+    assert models == {"a": "o", "b": "o"}
+    assert (
+        Settings(overrides={"model": "o"}).reading().fingerprint()
+        != Settings().reading().fingerprint()
+    )
+
+
+async def test_an_open_file(tmp_path: Path) -> None:
+    """JSON lines of an open file are named by its name, and it is left open."""
+    path = tmp_path / "rows"
+    path.write_bytes(LINES + b"{oops\n")
+    with path.open("rb") as file:
+        rows = await read(file)
+        assert not file.closed
+
+    assert rows[699] == ("rows line 700", {"id": "r699", "text": "699"})
+    assert "rows line 701 column" in str(rows[700][1])
+
+
+@pytest.mark.parametrize(
+    ("name", "data"), [("a.jsonl", b"\n \n"), ("a.csv", b"id,text\n"), ("b.csv", b"")]
+)
+async def test_a_file_without_rows_is_told(
+    tmp_path: Path, name: str, data: bytes
+) -> None:
+    """Nobody means a header alone; an empty list is nothing wrong."""
+    (tmp_path / name).write_bytes(data)
+
+    with pytest.raises(SourceError, match=f"{name} has no rows"):
+        await collect(make(FakeWire(), tmp_path / name))
+    with pytest.raises(SourceError, match=f"{name} has no rows"):
+        await make_plan(tmp_path / name, Settings())
+    assert await collect(make(FakeWire(), [])) == []
+
+
+async def test_a_display_may_know_the_total(tmp_path: Path) -> None:
+    """From a list's length or from `total=`, before the source has been read."""
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(LINES)
+    seen: list[int | None] = []
+    plain: dict[str, Any] = {"request": "{text}", "defaults": {"model": "m"}}
+    cases: list[tuple[Any, dict[str, Any]]] = [
+        (asks(700), {}),
+        (path, {**plain, "total": 700}),
+        (path, plain),
+        (iter(asks(700)), {}),
+    ]
+    for given, more in cases:
+        async with make(FakeWire(), given, 1, **more) as batch:
+            await anext(aiter(batch))
+            seen.append(batch.progress.total)
+
+    assert seen == [700, 700, None, None]
 
 
 async def test_a_function_makes_requests() -> None:
@@ -229,6 +329,19 @@ def test_templates() -> None:
     assert filled == {"t": '{b} 5 {a} ["x"]', "n": 3, "l": ["5"]}
     with pytest.raises(InvalidRequestError, match="here: no column 'd'"):
         fill("{d}", row, "here")
+    with pytest.raises(InvalidRequestError, match="here: column 'd' is null"):
+        fill("{d}", {"d": None}, "here")
+
+
+def test_columns_of_a_template() -> None:
+    """They can be asked for; a brace on its own is refused before anything is read."""
+    template = {"t": "{a} {{b}} {c d}", "l": [{"t": "{e}"}], "n": 3}
+
+    assert columns_of(template) == {"a", "c d", "e"}
+    assert columns_of("{{}}") == frozenset()
+    for text in ("{open", "close}", "{a{b}"):
+        with pytest.raises(ConfigurationError, match="on its own in the template"):
+            make(FakeWire(), [], request=text)
 
 
 async def test_a_missing_library_is_named(

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import os
+import re
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +68,8 @@ async def test_openai_lines(
 
     assert run.code == 0
     assert run.out == ""
-    assert "5 / 0" in run.err
+    assert re.search(r"answered +5 ", run.err)
+    assert re.search(r"failed +0\n", run.err)
     assert sorted(results) == [f"row-{i}" for i in range(5)]
     assert said(results["row-3"]) == "deepseek-v4-pro: q3"
     assert results["row-3"]["error"] is None
@@ -125,20 +129,20 @@ async def test_some_rows_fail(cli: RunsCLI, tmp_path: Path) -> None:
         tmp_path / "in.jsonl",
         {"custom_id": "good", "messages": chat("a")},
         {"custom_id": "bad model", "messages": chat("a"), "model": "nonesuch"},
-        {"custom_id": "not sent", "messages": chat("a"), "temperature": "hot"},
     )
     run = await cli("batch", source, "-")
     results = read(run.out)
 
     assert run.code == 1
-    assert "1 / 2" in run.err
+    assert re.search(r"failed +1: 1 UnknownModelError\n", run.err)
     assert results["good"]["error"] is None
     refused = results["bad model"]
     assert refused["response"]["status_code"] == 400
-    assert "error" in refused["response"]["body"]
-    assert refused["error"]["code"].endswith("Error")
-    assert results["not sent"]["response"] is None
-    assert "temperature" in results["not sent"]["error"]["message"]
+    assert len(refused["response"]["request_id"]) == 32
+    body = refused["response"]["body"]["error"]
+    assert body["type"] == "invalid_request_error"
+    assert body["message"] == refused["error"]["message"]
+    assert refused["error"]["code"] == "UnknownModelError"
 
 
 @pytest.mark.parametrize("status", [401, 402])
@@ -151,7 +155,7 @@ async def test_fatal_refusal_stops(
     run = await cli("batch", write(tmp_path / "in.jsonl", *rows), "-", "-c", "4")
 
     assert run.code == 4
-    assert f"stopped after {len(read(run.out))} of 200 rows" in run.error
+    assert f"stopped with {len(read(run.out))} of 200 rows written" in run.err
     assert {401: "API key", 402: "money"}[status] in run.error
     assert 1 <= len(read(run.out)) < 20
     assert len(api.requests) < 20
@@ -160,36 +164,54 @@ async def test_fatal_refusal_stops(
 BAD_FILES = {
     "invalid JSON": (
         "a.jsonl",
-        '{"messages": []}\n\n{oops\n',
-        "line 3: not valid JSON",
+        '{"messages": [{"role": "user", "content": "a"}]}\n\n{oops\n',
+        "line 3 column 2: not valid JSON",
     ),
     "not UTF-8": ("a.jsonl", b'{"messages": "\xff"}\n', "line 1: not valid JSON"),
-    "not an object": ("a.jsonl", "[1]\n", "line 1: a row must be a JSON object"),
+    "not an object": ("a.jsonl", "[1]\n", "line 1 must be a dict"),
     "no request": ("a.jsonl", '{"question": "x"}\n', "line 1: neither"),
     "other endpoint": (
         "a.jsonl",
         '{"url": "/v1/embeddings", "body": {}}\n',
-        "line 1: url must end with /chat/completions",
+        "line 1: only /chat/completions is run in batches, not /v1/embeddings",
     ),
     "other method": (
         "a.jsonl",
         '{"method": "GET", "body": {}}\n',
-        "line 1: method must be POST",
+        "line 1: method must be POST, not GET",
     ),
     "body no object": ("a.jsonl", '{"body": 1}\n', "line 1: body must be"),
+    "no value of its field": (
+        "a.jsonl",
+        '{"messages": [{"role": "user", "content": "a"}], "temperature": "hot"}\n',
+        "line 1: temperature",
+    ),
     "call options": (
         "a.jsonl",
-        '{"messages": [], "extra_headers": {"a": "b"}, "stream": true}\n',
-        "line 1: a row cannot set extra_headers, stream",
+        '{"messages": [], "extra_headers": {"a": "b"}, "timeout": 1}\n',
+        "line 1: a row of a file cannot set extra_headers, timeout",
+    ),
+    "streaming": (
+        "a.jsonl",
+        '{"messages": [], "stream": true}\n',
+        "line 1: a batch does not stream",
     ),
     "key twice": (
         "a.jsonl",
-        '{"custom_id": "k", "messages": []}\n' * 2,
-        "line 2: custom_id 'k' is already on line 1",
+        '{"custom_id": "k", "messages": [{"role": "user", "content": "a"}]}\n' * 2,
+        "duplicate key 'k': a.jsonl line 1 and a.jsonl line 2",
     ),
+    "key of another row": (
+        "a.jsonl",
+        '{"custom_id": "request-2", "messages": [{"role": "user", "content": "a"}]}\n'
+        '{"messages": [{"role": "user", "content": "a"}]}\n',
+        "duplicate key 'request-2': a.jsonl line 1 and a.jsonl line 2",
+    ),
+    "several": ("a.jsonl", "[1]\n" * 3, "line 1 must be a dict or a ChatCompletion"),
     "key no text": ("a.jsonl", '{"custom_id": [], "messages": []}\n', "custom_id must"),
     "empty": ("a.jsonl", "\n\n", "has no rows"),
     "too deep": ("a.jsonl", "[" * 100_000 + "\n", "line 1: not valid JSON"),
+    "no suffix": ("rows", "{oops\n", "rows line 1 column 2: not valid JSON"),
 }
 
 
@@ -210,7 +232,7 @@ async def test_bad_input(
     run = await cli("batch", source, target)
 
     assert run.code == 2
-    assert str(source) in run.error
+    assert name in run.error
     assert complaint in run.error
     assert not target.exists()
     assert not api.requests
@@ -219,13 +241,14 @@ async def test_bad_input(
 BAD_CSV = {
     "missing column": (
         "a,b\n1,2\n",
-        "line 2: column 'q' is missing; the row has: a, b",
+        "line 2: no column 'q' for the template; the row has: a, b",
     ),
-    "short row": ("a,q\n1,2\n3\n", "line 3: column 'q' is null"),
-    "long row": ("q\n1\n1,2\n", "line 3: more fields than columns"),
-    "open quote": ('q\n"1\n', "not valid CSV"),
-    "not UTF-8": (b"q\n\xff\n", "not UTF-8"),
+    "short row": ("a,q\n1,2\n3\n", "line 3: fewer fields than the header"),
+    "long row": ("q\n1\n1,2\n", "line 3: more fields than the header"),
+    "open quote": ('q\n"1\n', "in.csv cannot be read after line 1: unexpected end"),
+    "not UTF-8": (b"q\n\xff\n", "in.csv cannot be read after line 0: 'utf-8'"),
     "empty": ("", "has no rows"),
+    "header only": ("q\n", "has no rows"),
 }
 
 
@@ -245,6 +268,51 @@ async def test_bad_csv(
     assert run.code == 2
     assert complaint in run.error
     assert not api.requests
+
+
+async def test_null_column(cli: RunsCLI, api: DeepSeekEmulator, tmp_path: Path) -> None:
+    """A column that is null fills no prompt."""
+    source = write(tmp_path / "in.jsonl", {"q": "a"}, {"q": None})
+    run = await cli("batch", source, tmp_path / "out.jsonl", "-p", "{q}")
+
+    assert run.code == 2
+    assert "in.jsonl line 2: column 'q' is null" in run.error
+    assert not api.requests
+
+
+async def test_packed_and_columnar_files(
+    cli: RunsCLI, api: DeepSeekEmulator, tmp_path: Path
+) -> None:
+    """Whatever the library reads, the command reads: gzip, Zstandard, Parquet."""
+    zstandard = pytest.importorskip("zstandard")
+    arrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    api.answer = echo
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(b'{"q": "gz"}\n'))
+    (tmp_path / "a.csv.zst").write_bytes(zstandard.compress(b"q\nzst\n"))
+    parquet.write_table(arrow.table({"q": ["columns"]}), tmp_path / "a.parquet")
+
+    for name, text in (("jsonl.gz", "gz"), ("csv.zst", "zst"), ("parquet", "columns")):
+        run = await cli("batch", tmp_path / f"a.{name}", "-", "-p", "{q}")
+
+        assert run.code == 0
+        assert said(read(run.out)["request-1"]) == f"deepseek-flash: {text}"
+
+
+async def test_model_and_literal_system(
+    cli: RunsCLI, api: DeepSeekEmulator, tmp_path: Path
+) -> None:
+    """--model goes before the rows' own; braces in --system are only braces."""
+    api.answer = lambda body: f"{body['model']}: {body['messages'][0]['content']}"
+    body = {"model": "gpt-4o-mini", "messages": chat("a"), "stream": False}
+    source = write(tmp_path / "a.jsonl", {"custom_id": "k", "body": body})
+    table = tmp_path / "b.csv"
+    table.write_text("q\na\n", "utf-8")
+    own = await cli("batch", source, "-", "-m", "deepseek-v4-pro")
+    system = await cli("batch", table, "-", "-p", "{q}", "-s", 'As {"json": {q}}')
+
+    assert said(read(own.out)["k"]) == "deepseek-v4-pro: a"
+    assert said(read(system.out)["request-1"]) == 'deepseek-flash: As {"json": {q}}'
 
 
 @pytest.mark.parametrize(
@@ -313,6 +381,39 @@ async def test_reads_a_pipe_by_name(process: RunsCLI) -> None:
 
     assert run.code == 0
     assert list(read(run.out)) == ["request-1"]
+
+
+async def test_no_copy_of_a_pipe_has_a_name(
+    cli: RunsCLI,
+    api: DeepSeekEmulator,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """However the command ends, no prompt is left behind in a file."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    found: list[Path] = []
+
+    def answer(body: dict[str, Any]) -> str:
+        found.extend(path for path in tmp_path.rglob("*") if not path.is_dir())
+        return echo(body)
+
+    api.answer = answer
+    row = json.dumps({"messages": chat("a")}).encode()
+    run = await cli("batch", "-", "-", stdin=row)
+
+    assert said(read(run.out)["request-1"]) == "deepseek-flash: a"
+    assert not found
+    assert not list(tmp_path.iterdir())  # noqa: ASYNC240 - nothing else runs
+
+
+@pytest.mark.usefixtures("api")
+async def test_bad_pipe(process: RunsCLI) -> None:
+    """What came through a pipe is named after it."""
+    for name in ("-", "/dev/stdin"):
+        run = await process("batch", name, "-", stdin=b"\n[]\n")
+
+        assert run.code == 2
+        assert "stdin line 2 must be" in run.error
 
 
 @pytest.mark.usefixtures("api")

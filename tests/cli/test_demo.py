@@ -27,9 +27,9 @@ async def test_demo_on_a_terminal(terminal: Opens, tmp_path: Path) -> None:
         await screen.shows("\x1b[2mThe")
         await screen.shows("####")
         await screen.shows("200/200")
-        await screen.shows("200 / 0")
-        await screen.shows("of these reasoning")
-        await screen.shows("requests per second")
+        await screen.shows("answered       200 (")
+        await screen.shows("failed         0\r\n")
+        await screen.shows(" reasoning)")
         code = await screen.ends()
     lines = target.read_text("utf-8").splitlines()
 
@@ -45,7 +45,7 @@ async def test_demo_redirected(
     run = await cli("demo", "--emulate", "--limit", "3")
 
     assert run.code == 0
-    assert "3 / 0" in run.out
+    assert "answered       3 (" in run.out
     assert "\x1b" not in run.out + run.err
     assert len((tmp_path / "demo-output.jsonl").read_bytes().splitlines()) == 3
 
@@ -63,7 +63,7 @@ async def test_demo_fails_with_the_api(
     refused = await cli("demo", "--limit", "3", "-o", target)
 
     assert (some.code, fatal.code, refused.code) == (1, 4, 4)
-    assert "2 / 1" in some.out
+    assert "failed         1: 1 BadRequestError" in some.out
     assert "money" in fatal.error
     assert "401" in refused.error
 
@@ -186,11 +186,11 @@ async def test_serve_on_a_taken_port(cli: RunsCLI, emulator: DeepSeekEmulator) -
 
 async def test_usage_errors(cli: RunsCLI) -> None:
     """A wrong command or option is one line and exit code 2."""
-    for argv in (["nonesuch"], ["chat", "--nonesuch"], ["batch", "one"]):
-        run = await cli(*argv)
+    for command, *argv in (("", "nonesuch"), (" chat", "--no"), (" batch file", "one")):
+        run = await cli(*command.split()[:1], *argv)
 
         assert run.code == 2
-        assert "--help" in run.error
+        assert run.error.endswith(f"(see deepseek-async{command} --help)")
 
 
 async def test_help(process: RunsCLI) -> None:
