@@ -201,8 +201,9 @@ class AsyncDeepSeek:
 
         Args:
             requests: What `create` takes, as dicts or `ChatCompletionRequest`, or
-                pairs of a key and such a request; or the path of a file of rows. Read
-                lazily, and no faster than results are taken.
+                pairs of a key and such a request; or a file of rows, by its path or
+                opened in binary mode. Read lazily, and no faster than results are
+                taken.
             concurrency: The most requests on the wire at once; or a `Limit`, which
                 several batches may share. If not given, the account's limit is found
                 out and followed, up to `max_connections`.

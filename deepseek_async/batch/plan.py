@@ -53,7 +53,8 @@ class Plan(Struct, kw_only=True, frozen=True):
         cost_off_peak: The most it costs off peak.
         cost_peak: The most it costs at peak hours.
         unpriced: Requests for models without a known price.
-        seconds: Time if a request takes `latency` at `concurrency` at a time.
+        seconds: Time if a request takes `latency` at `concurrency` at a time, and no
+            less than one takes.
     """
 
     requests: int
@@ -74,6 +75,7 @@ class Plan(Struct, kw_only=True, frozen=True):
 
     def to_table(self) -> str:
         """The plan as text, for people."""
+        is_priced = not self.unpriced or self.unpriced < self.requests
         lines = [
             ("requests", f"{self.requests:,}"),
             ("done before", f"{self.skipped:,}"),
@@ -87,9 +89,14 @@ class Plan(Struct, kw_only=True, frozen=True):
             ("output tokens", f"at most {self.output_tokens_most:,}"),
             (
                 "cost off peak",
-                f"${self.cost_low:.4f} to ${self.cost_off_peak:.4f}",
+                f"${self.cost_low:.6f} to ${self.cost_off_peak:.6f}"
+                if is_priced
+                else "unknown",
             ),
-            ("cost at peak", f"at most ${self.cost_peak:.4f}"),
+            (
+                "cost at peak",
+                f"at most ${self.cost_peak:.6f}" if is_priced else "unknown",
+            ),
             ("time", f"about {self.seconds:,.0f} s"),
         ]
         if self.unpriced:
@@ -170,7 +177,7 @@ async def make_plan(
         cost_off_peak=dollars(round(sums.off_peak)),
         cost_peak=dollars(round(sums.peak)),
         unpriced=sums.unpriced,
-        seconds=sums.requests * latency / concurrency,
+        seconds=max(sums.requests / concurrency, min(sums.requests, 1)) * latency,
     )
 
 

@@ -121,7 +121,7 @@ class Reading:
             raise InvalidRequestError(message, param="stream")
         return {**self._defaults, **given, **self._overrides}
 
-    def _made(self, row: object, where: str, *, is_data: bool) -> Any:  # noqa: ANN401 - not checked yet
+    def _made(self, row: object, where: str, *, is_data: bool) -> object:
         if callable(self._request):
             return self._request(row)
         if self._request is not None:
@@ -133,15 +133,14 @@ class Reading:
         line = cast("Mapping[str, Any]", row)
         if "body" in line and "messages" not in line:
             return _body(_batch_body(line, where), where)
-        if "messages" not in {**line, **self._defaults}:
-            message = (
-                f"{where}: neither a request with messages nor a batch line; other "
-                "columns need a template (request=, or --prompt)"
-            )
-            raise InvalidRequestError(message, param="messages")
-        if "custom_id" in line:
-            line = {name: value for name, value in line.items() if name != "custom_id"}
-        return _body(line, where) if is_data else line
+        if "messages" in line or "messages" in self._defaults:
+            request = {name: line[name] for name in line if name != "custom_id"}
+            return _body(request, where) if is_data else request
+        message = (
+            f"{where}: neither a request with messages nor a batch line; other "
+            "columns need a template (request=, or --prompt)"
+        )
+        raise InvalidRequestError(message, param="messages")
 
     @staticmethod
     def _key_of(key: KeyOf, row: object, where: str) -> str:

@@ -138,6 +138,17 @@ async def test_a_plan_adds_up() -> None:
     assert "requests[11]" in plan.to_table()
 
 
+async def test_a_plan_of_little() -> None:
+    """One request takes as long as it takes; what has no price costs nothing known."""
+    one = await make_plan(asks(1), Settings(), concurrency=500, latency=8.0)
+    none = await make_plan([], Settings())
+    other = await make_plan([{**ask("a"), "model": "gpt"}], Settings())
+
+    assert (one.seconds, none.seconds) == (8.0, 0.0)
+    assert other.to_table().count("unknown") == 2
+    assert "unknown" not in one.to_table() + none.to_table()
+
+
 async def test_the_table_of_a_plan_is_short() -> None:
     """Of many bad rows the first few are named, and the rest counted."""
     plan = await make_plan([{"bad": 1}] * 200, Settings())

@@ -195,6 +195,16 @@ async def test_rows_of_a_file_set_no_call_options(tmp_path: Path) -> None:
     assert own[0].ok
 
 
+async def test_messages_may_be_defaults() -> None:
+    """Bare rows may leave them out then; batch lines stay what they are."""
+    wire = FakeWire()
+    rows = [{"temperature": 0.5}, {"custom_id": "k", "body": {"temperature": 0.5}}]
+
+    done = await collect(make(wire, rows, defaults=ask("the same for all")))
+
+    assert sorted(result.key for result in done if result.ok) == ["0", "k"]
+
+
 async def test_defaults_and_overrides() -> None:
     """What a row says goes before the defaults, and the overrides before both."""
     wire = FakeWire()

@@ -448,6 +448,22 @@ async def test_progress_and_interrupt(
     assert b"\x1b[?25h" in screen.screen  # the cursor is back
 
 
+async def test_results_on_a_terminal(
+    terminal: Opens, emulator: DeepSeekEmulator, tmp_path: Path
+) -> None:
+    """Lines that go to the terminal share it with no display, only with the sums."""
+    emulator.pace = Pace(latency=0.7, tokens_per_second=0)
+    source = write(tmp_path / "in.jsonl", {"messages": chat("a")})
+    env = {"DEEPSEEK_API_KEY": KEY, "DEEPSEEK_BASE_URL": emulator.base_url}
+    async with terminal("batch", source, "-", env=env) as screen:
+        await screen.shows('"custom_id":"request-1"')
+        await screen.shows("answered       1 (")
+        code = await screen.ends()
+
+    assert code == 0
+    assert b"in flight" not in screen.screen
+
+
 @pytest.mark.usefixtures("api")
 async def test_reader_gone(tmp_path: Path) -> None:
     """When the reader of stdout leaves, the command ends without a traceback."""
