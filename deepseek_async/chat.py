@@ -9,15 +9,15 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any, TypeVar, Unpack, overload
 
-from .endpoints import ChatCompletions
+from .endpoints import ChatCompletions, accepted
 from .params import ChatCompletionParams
 from .structured import (
     AnswerFormat,
     ParsedCompletion,
     ParseMode,
     ParseStream,
-    TypedRequest,
     parse,
+    typed_request,
 )
 from .tools import ToolPolicy, answer_with_tools
 from .turns import AnswerTurn, Turn, TurnEvent, TurnStream, finish
@@ -70,7 +70,9 @@ class Completions(ChatCompletions):
             ToolExecutionError: A tool raised, and the policy is to stop.
             DeepSeekError: As `create`.
         """
-        return await finish(answer_with_tools(self, params, policy))
+        events = answer_with_tools(self, params, policy)
+        del params  # no frame of a traceback may show the prompt
+        return await finish(events)
 
     def stream_tools(
         self,
@@ -166,14 +168,10 @@ class Completions(ChatCompletions):
             UnfinishedAnswerError: The answer was cut for another reason.
             DeepSeekError: As `create`.
         """
-        return await parse(
-            self,
-            params,
-            AnswerFormat(response_type),
-            mode=mode,
-            max_repairs=max_repairs,
-            example=example,
-        )
+        answer: AnswerFormat[Any] = AnswerFormat(response_type)
+        made = typed_request(params, answer, mode, example)
+        del params, example  # no frame of a traceback may show the prompt
+        return await parse(self, accepted(made), answer, max_repairs=max_repairs)
 
     @overload
     def stream_parse(
@@ -221,8 +219,9 @@ class Completions(ChatCompletions):
             InvalidRequestError: An argument makes no sense here.
         """
         answer: AnswerFormat[Any] = AnswerFormat(response_type)
-        request = TypedRequest(params, answer, mode, example)
-        return ParseStream(self, request, answer)
+        made = typed_request(params, answer, mode, example)
+        del params, example  # no frame of a traceback may show the prompt
+        return ParseStream(self, accepted(made), answer)
 
 
 def turn_answerer(

@@ -16,7 +16,7 @@ from typing import Any, Final, Generic, Literal, TypeAlias, TypeVar
 
 import msgspec
 
-from ..errors import InvalidRequestError, StrictSchemaError
+from ..errors import DeepSeekError, InvalidRequestError, StrictSchemaError
 from ..history import (
     calls_for_caller,
     field_of,
@@ -129,6 +129,26 @@ class TypedRequest(Generic[T]):
             )
         if not calls:
             self._added.append({"role": "user", "content": told})
+
+
+def typed_request(
+    params: Mapping[str, Any],
+    answer: AnswerFormat[T],
+    mode: ParseMode = "auto",
+    example: T | None = None,
+) -> TypedRequest[T] | DeepSeekError:
+    """A `TypedRequest`, or the error to raise: where it arose a frame shows the prompt.
+
+    Args:
+        params: See `TypedRequest`, like all that follows.
+        answer: What the answer must look like.
+        mode: How to ask.
+        example: An answer for the model to imitate.
+    """
+    try:
+        return TypedRequest(params, answer, mode, example)
+    except DeepSeekError as error:
+        return error.with_traceback(None)
 
 
 def _written(answer: AnswerFormat[T], example: T) -> str:
