@@ -52,6 +52,9 @@ class Completions(ChatCompletions):
         functions given as dicts pass through; a call of the latter ends the turn as
         `turn.pending`. A forced `tool_choice` applies to the first round only.
 
+        An error ends the turn, and what its tools had done is not in the error: where
+        a finished round must not be lost, take `stream_tools`, whose `so_far` has it.
+
         https://api-docs.deepseek.com/guides/tool_calls
 
         Args:
