@@ -12,7 +12,6 @@ from typing import Any, TypeVar, Unpack, overload
 from .endpoints import ChatCompletions, accepted
 from .params import ChatCompletionParams
 from .structured import (
-    AnswerFormat,
     ParsedCompletion,
     ParseMode,
     ParseStream,
@@ -171,10 +170,9 @@ class Completions(ChatCompletions):
             UnfinishedAnswerError: The answer was cut for another reason.
             DeepSeekError: As `create`.
         """
-        answer: AnswerFormat[Any] = AnswerFormat(response_type)
-        made = typed_request(params, answer, mode, example)
+        made = typed_request(params, response_type, mode, example)
         del params, example  # no frame of a traceback may show the prompt
-        return await parse(self, accepted(made), answer, max_repairs=max_repairs)
+        return await parse(self, accepted(made), max_repairs=max_repairs)
 
     @overload
     def stream_parse(
@@ -221,10 +219,9 @@ class Completions(ChatCompletions):
             SchemaError: JSON Schema cannot express the type.
             InvalidRequestError: An argument makes no sense here.
         """
-        answer: AnswerFormat[Any] = AnswerFormat(response_type)
-        made = typed_request(params, answer, mode, example)
+        made = typed_request(params, response_type, mode, example)
         del params, example  # no frame of a traceback may show the prompt
-        return ParseStream(self, accepted(made), answer)
+        return ParseStream(self, accepted(made))
 
 
 def turn_answerer(

@@ -58,7 +58,6 @@ class ParsedCompletion(Generic[T]):
 async def parse(
     completions: ChatCompletions,
     request: TypedRequest[T],
-    answer: AnswerFormat[T],
     *,
     max_repairs: int = 2,
 ) -> ParsedCompletion[T]:
@@ -67,7 +66,6 @@ async def parse(
     Args:
         completions: The endpoint.
         request: What to ask.
-        answer: What the answer must look like.
         max_repairs: How often to ask again after an answer that is empty or unfit.
 
     Raises:
@@ -84,7 +82,7 @@ async def parse(
         completion = await completions.answer(awaited(request.params))
         usage += completion.usage or Usage()
         try:
-            value = read(completion, answer, repairs)
+            value = read(completion, request.answer, repairs)
         except (InvalidAnswerError, EmptyAnswerError) as error:
             if repairs >= max_repairs:
                 raise
