@@ -9,15 +9,14 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any, TypeVar, Unpack, overload
 
-from .endpoints import ChatCompletions
+from .endpoints import ChatCompletions, accepted
 from .params import ChatCompletionParams
 from .structured import (
-    AnswerFormat,
     ParsedCompletion,
     ParseMode,
     ParseStream,
-    TypedRequest,
     parse,
+    typed_request,
 )
 from .tools import ToolPolicy, answer_with_tools
 from .turns import AnswerTurn, Turn, TurnEvent, TurnStream, finish
@@ -52,6 +51,9 @@ class Completions(ChatCompletions):
         functions given as dicts pass through; a call of the latter ends the turn as
         `turn.pending`. A forced `tool_choice` applies to the first round only.
 
+        An error ends the turn, and what its tools had done is not in the error: where
+        a finished round must not be lost, take `stream_tools`, whose `so_far` has it.
+
         https://api-docs.deepseek.com/guides/tool_calls
 
         Args:
@@ -70,7 +72,9 @@ class Completions(ChatCompletions):
             ToolExecutionError: A tool raised, and the policy is to stop.
             DeepSeekError: As `create`.
         """
-        return await finish(answer_with_tools(self, params, policy))
+        events = answer_with_tools(self, params, policy)
+        del params  # no frame of a traceback may show the prompt
+        return await finish(events)
 
     def stream_tools(
         self,
@@ -166,14 +170,9 @@ class Completions(ChatCompletions):
             UnfinishedAnswerError: The answer was cut for another reason.
             DeepSeekError: As `create`.
         """
-        return await parse(
-            self,
-            params,
-            AnswerFormat(response_type),
-            mode=mode,
-            max_repairs=max_repairs,
-            example=example,
-        )
+        made = typed_request(params, response_type, mode, example)
+        del params, example  # no frame of a traceback may show the prompt
+        return await parse(self, accepted(made), max_repairs=max_repairs)
 
     @overload
     def stream_parse(
@@ -220,9 +219,9 @@ class Completions(ChatCompletions):
             SchemaError: JSON Schema cannot express the type.
             InvalidRequestError: An argument makes no sense here.
         """
-        answer: AnswerFormat[Any] = AnswerFormat(response_type)
-        request = TypedRequest(params, answer, mode, example)
-        return ParseStream(self, request, answer)
+        made = typed_request(params, response_type, mode, example)
+        del params, example  # no frame of a traceback may show the prompt
+        return ParseStream(self, accepted(made))
 
 
 def turn_answerer(

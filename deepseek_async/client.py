@@ -15,6 +15,7 @@ from .chat import Completions, turn_answerer
 from .conversation import ContextPolicy, Conversation
 from .endpoints import FIMCompletions, Models, fetch_balance
 from .errors import ConfigurationError
+from .errors.root import frameless
 from .metering import UsageMeter
 from .params import CallOptions, ChatOptions
 from .pricing import Price
@@ -238,6 +239,7 @@ class AsyncDeepSeek:
             settings,
         )
 
+    @frameless
     def conversation(
         self,
         *,
@@ -283,6 +285,7 @@ class AsyncDeepSeek:
             options=options,
         )
 
+    @frameless
     def load_conversation(
         self,
         data: str | bytes,

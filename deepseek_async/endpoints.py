@@ -27,9 +27,15 @@ from .types.chat import ChatCompletion
 from .types.fim import Completion
 
 A = TypeVar("A", ChatCompletion, Completion)
+M = TypeVar("M")
 
 
-def _accept(made: WireRequest | DeepSeekError) -> WireRequest:
+def accepted(made: M | DeepSeekError) -> M:
+    """What was made, unless it is the error that made it impossible.
+
+    Raises:
+        DeepSeekError: It is.
+    """
     if isinstance(made, DeepSeekError):
         raise made
     return made
@@ -136,11 +142,13 @@ class ChatCompletions(_Answers):
             ResponseDecodeError: The server's answer makes no sense.
             ClientClosedError: The client is closed.
         """
-        resume = _resume(params.pop("resume", None), stream=stream)
-        control = check_control(params.pop("cache_control", None))
+        given_resume = params.pop("resume", None)
+        given_control = params.pop("cache_control", None)
         made = chat_request({**params, "stream": stream})
         del params  # no frame of a traceback may show the prompt
-        request = _accept(made)
+        request = accepted(made)
+        resume = _resume(given_resume, stream=stream)
+        control = check_control(given_control)
         if not request.stream:
             if self._redaction is None and self._shared is None:
                 return await _fetch(self._manager, self._meter, request, CHAT)
@@ -183,10 +191,10 @@ class ChatCompletions(_Answers):
             DeepSeekError: As `create`.
         """
         given = {**params, "stream": None}
-        control = check_control(given.pop("cache_control", None))
+        control = given.pop("cache_control", None)
         made = chat_request(given)
         del params, given  # no frame of a traceback may show the prompt
-        return await self._answer(_accept(made), control, CHAT)
+        return await self._answer(accepted(made), check_control(control), CHAT)
 
 
 def _resume(resume: object, *, stream: bool | None) -> Resume | None:
@@ -240,10 +248,11 @@ class FIMCompletions(_Answers):
         Raises:
             DeepSeekError: As `chat.completions.create`.
         """
-        control = check_control(params.pop("cache_control", None))
+        given_control = params.pop("cache_control", None)
         made = fim_request({**params, "stream": stream})
         del params  # no frame of a traceback may show the prompt
-        request = _accept(made)
+        request = accepted(made)
+        control = check_control(given_control)
         if not request.stream:
             return await self._answer(request, control, FIM)
         if self._redaction is not None:
@@ -290,7 +299,7 @@ class Models:
         Raises:
             DeepSeekError: As `chat.completions.create`.
         """
-        request = _accept(get_request("/models", options))
+        request = accepted(get_request("/models", options))
         return await fetch(self._manager, request, MODELS)
 
     async def retrieve(self, model: str, **options: Unpack[CallOptions]) -> Model:
@@ -307,11 +316,11 @@ class Models:
             message = "model must be the id of a model"
             raise InvalidRequestError(message, param="model")
         path = f"/models/{quote(model, safe='', errors='replace')}"
-        request = _accept(get_request(path, options))
+        request = accepted(get_request(path, options))
         return await fetch(self._manager, request, MODEL)
 
 
 async def fetch_balance(manager: SessionManager, options: Mapping[str, Any]) -> Balance:
     """The money left; see `AsyncDeepSeek.balance`."""
-    request = _accept(get_request("/user/balance", options))
+    request = accepted(get_request("/user/balance", options))
     return await fetch(manager, request, BALANCE)

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
-from .errors import StreamClosedError, StreamInUseError
+from .errors import DeepSeekError, StreamClosedError, StreamInUseError
 
 E = TypeVar("E")
 
@@ -41,16 +41,20 @@ class SingleReader(Generic[E]):
         self._reader = task = asyncio.current_task()
         self._idle.clear()
         cancelled = task.cancelling() if task else 0
+        failure: BaseException
         try:
             return await anext(self._source)
-        except asyncio.CancelledError:
+        except DeepSeekError as error:
+            failure = error.with_traceback(None)  # its frames hold the prompt
+        except asyncio.CancelledError as error:
+            failure = error.with_traceback(None)
             # Cancelled by `aclose` and by nobody else: the task itself goes on.
-            if task is None or not self._is_closing or task.uncancel() > cancelled:
-                raise
+            if task and self._is_closing and task.uncancel() <= cancelled:
+                failure = StreamClosedError()
         finally:
             self._reader = None
             self._idle.set()
-        raise StreamClosedError
+        raise failure
 
     async def aclose(self) -> None:
         """End what is under way. Closing a finished stream does nothing.

@@ -7,6 +7,7 @@ turns does it as an async generator of events, each round closed by `RoundFinish
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
 from typing import Any, Literal, Protocol, TypeAlias
@@ -14,7 +15,7 @@ from typing import Any, Literal, Protocol, TypeAlias
 from msgspec import Struct
 
 from .endpoints import ChatCompletions
-from .errors import StreamClosedError, StreamInterruptedError
+from .errors import DeepSeekError, StreamClosedError, StreamInterruptedError
 from .history import PlainMessage
 from .reading import SingleReader
 from .types.chat import ChatCompletion, ToolCall
@@ -264,10 +265,16 @@ async def finish(events: AsyncGenerator[TurnEvent, None]) -> Turn:
         DeepSeekError: As the call that began the turn.
     """
     turn = Turn()
-    async with aclosing(events):
-        async for event in events:
-            turn.add(event)
-    return turn
+    failure: BaseException
+    try:
+        async with aclosing(events):
+            async for event in events:
+                turn.add(event)
+    except (DeepSeekError, asyncio.CancelledError) as error:
+        failure = error.with_traceback(None)  # its frames hold the prompt
+    else:
+        return turn
+    raise failure
 
 
 def awaited(params: Mapping[str, Any]) -> dict[str, Any]:

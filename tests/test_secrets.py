@@ -36,9 +36,12 @@ from faults.harness import (
     PROMPT,
     PROMPTLY,
     REQUEST,
+    TOOL_MODES,
+    Mode,
     Taken,
     ask,
     by_await,
+    by_batch,
     by_completion,
     clean_client,
     client_of,
@@ -48,7 +51,7 @@ from faults.harness import (
     session_of,
 )
 from faults.matrix import FAULTS, Fault
-from faults.wire import FaultServer, Reply, fin, send, stall
+from faults.wire import FaultServer, Reply, Request, fin, send, stall
 from leaks import chain, leaks
 
 from deepseek_async import (
@@ -58,6 +61,8 @@ from deepseek_async import (
     ConfigurationError,
     DeepSeekError,
     InvalidRequestError,
+    SavedConversationError,
+    SchemaError,
     StreamClosedError,
     StreamInUseError,
 )
@@ -286,12 +291,44 @@ async def _wrong_header(client: AsyncDeepSeek) -> None:
     await ask(client, extra_headers={"X-Mine": f"{KEY}\n"})
 
 
+async def _wrong_control(client: AsyncDeepSeek) -> None:
+    await ask(client, cache_control="never")
+
+
+async def _resumed_answer(client: AsyncDeepSeek) -> None:
+    await ask(client, resume=True)
+
+
+async def _two_formats(client: AsyncDeepSeek) -> None:
+    parameters: Any = {**_asked(), "response_format": {"type": "text"}}
+    await client.chat.completions.parse(response_type=dict[str, int], **parameters)
+
+
+async def _no_schema(client: AsyncDeepSeek) -> None:
+    await client.chat.completions.parse(response_type=object, **_asked())
+
+
+async def _no_history(client: AsyncDeepSeek) -> None:
+    history: Any = [*REQUEST["messages"], 5]
+    client.conversation(model="m", messages=history)
+
+
+async def _no_saved_conversation(client: AsyncDeepSeek) -> None:
+    client.load_conversation(f'{{"messages": "{PROMPT}"}}')
+
+
 REFUSED: dict[str, Callable[[AsyncDeepSeek], Awaitable[None]]] = {
     "not finite": _not_finite,
     "unknown parameter": _unknown_parameter,
     "lone surrogate": _surrogate,
     "wrong type": _wrong_type,
     "wrong header": _wrong_header,
+    "wrong cache control": _wrong_control,
+    "an answer to be resumed": _resumed_answer,
+    "two response formats": _two_formats,
+    "a type without a schema": _no_schema,
+    "a history that is none": _no_history,
+    "a saved conversation that is none": _no_saved_conversation,
 }
 
 
@@ -301,9 +338,7 @@ async def test_refused_request(name: str) -> None:
     async with client_of("http://127.0.0.1:9") as client:
         error = await failure_of(REFUSED[name](client))
 
-    assert isinstance(error, InvalidRequestError)
-    frames = [entry for entry in leaks(error, *SECRETS) if "local" not in entry]
-    assert frames == []
+    assert isinstance(error, InvalidRequestError | SchemaError | SavedConversationError)
     assert leaks(error, *SECRETS) == []
 
 
@@ -336,6 +371,102 @@ def assert_clean_chain(error: BaseException) -> None:
     shown = rendered(error)
     assert not [way for way in shown for secret in SECRETS if secret in shown[way]]
     assert leaks(error, *SECRETS) == []
+
+
+async def _parse(client: AsyncDeepSeek, _: Taken) -> None:
+    await client.chat.completions.parse(response_type=dict[str, int], **_asked())
+
+
+async def _stream_parse(client: AsyncDeepSeek, _: Taken) -> None:
+    made = client.chat.completions.stream_parse(
+        response_type=dict[str, int], **_asked()
+    )
+    async with made as stream:
+        await stream.result()
+
+
+async def _converse(client: AsyncDeepSeek, _: Taken) -> None:
+    await client.conversation(model="m").send(PROMPT)
+
+
+async def _converse_in_a_stream(client: AsyncDeepSeek, _: Taken) -> None:
+    async with client.conversation(model="m").stream(PROMPT) as turn:
+        await turn.turn()
+
+
+async def _fill_in(client: AsyncDeepSeek, _: Taken) -> None:
+    await client.completions.create(model="m", prompt=PROMPT)
+
+
+async def _fill_in_a_stream(client: AsyncDeepSeek, _: Taken) -> None:
+    async for _chunk in await client.completions.create(
+        model="m", prompt=PROMPT, stream=True
+    ):
+        pass
+
+
+async def _resume(client: AsyncDeepSeek, _: Taken) -> None:
+    await (await open_stream(client, resume=True)).completion()
+
+
+def _asked() -> Any:
+    return REQUEST
+
+
+ABOVE: dict[str, Mode] = {
+    **TOOL_MODES,
+    "batch": by_batch,
+    "parse": _parse,
+    "stream_parse": _stream_parse,
+    "conversation": _converse,
+    "conversation streamed": _converse_in_a_stream,
+    "fill in": _fill_in,
+    "fill in streamed": _fill_in_a_stream,
+    "resume": _resume,
+}
+"""Everything that is built on the endpoint, or stands beside it."""
+
+
+@limited(4.0)
+@pytest.mark.parametrize("mode", ABOVE)
+@pytest.mark.parametrize("name", ["FIN at the head", "FIN inside a chunk", "a 429"])
+async def test_errors_of_what_is_built_on_it(name: str, mode: str) -> None:
+    """Turns, typed answers, conversations and batches show no more than a call does."""
+    async with served(FAULTS[name].reply) as (_server, client):
+        error = await failure_of(ABOVE[mode](client, Taken()))
+
+    assert isinstance(error, APIError)
+    assert_clean(error, *SECRETS)
+
+
+@limited(4.0)
+@pytest.mark.parametrize("mode", TOOL_MODES)
+async def test_errors_after_a_tool(mode: str) -> None:
+    """Nor does a turn that fails in its second round."""
+    fault = FAULTS["FIN inside a chunk"]
+
+    def reply(request: Request) -> Reply:
+        return good(request) if request.may_call else fault.reply(request)
+
+    async with served(reply) as (_server, client):
+        error = await failure_of(ABOVE[mode](client, Taken()))
+
+    assert isinstance(error, APIError)
+    assert_clean(error, *SECRETS)
+
+
+@limited(4.0)
+@pytest.mark.parametrize("mode", ABOVE)
+async def test_cancelling_what_is_built_on_it(mode: str) -> None:
+    """A cancellation chains to nothing that shows secrets, whatever it ends."""
+    async with served((stall(),)) as (server, client):
+        call = asyncio.create_task(ABOVE[mode](client, Taken()))
+        await server.requested(1)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError) as caught:
+            await call
+
+    assert_clean_chain(caught.value)
 
 
 @limited(3.0)

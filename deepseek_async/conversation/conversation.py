@@ -177,6 +177,7 @@ class Conversation:
             DeepSeekError: As `chat.completions.create`, and with tools `run_tools`.
         """
         events = self._take_turn(content, reminder, options, stream=False)
+        del content, reminder, options  # no frame of a traceback may show the prompt
         return (await finish(events)).completion
 
     def stream(

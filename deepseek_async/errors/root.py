@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
     from ..types.chat import ChatCompletion
     from ..types.fim import Completion
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class DeepSeekWarning(UserWarning):
@@ -142,3 +148,22 @@ class SSEEventTooLargeError(DeepSeekError):
     def __init__(self, limit: int) -> None:
         super().__init__(f"a server-sent event is larger than {limit} bytes")
         self.limit = limit
+
+
+def frameless(function: Callable[P, R]) -> Callable[P, R]:
+    """Have errors leave a function without its frames, which show its arguments.
+
+    Args:
+        function: It is given a prompt or a history.
+    """
+
+    @functools.wraps(function)
+    def outer(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return function(*args, **kwargs)
+        except DeepSeekError as error:
+            failure = error.with_traceback(None)
+        del args, kwargs
+        raise failure
+
+    return outer

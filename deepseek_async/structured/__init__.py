@@ -9,7 +9,7 @@ https://api-docs.deepseek.com/guides/json_mode
 from __future__ import annotations
 
 from .answer_format import AnswerFormat
-from .asking import ParseMode, TypedRequest
+from .asking import ParseMode, typed_request
 from .parsing import ParsedCompletion, parse
 from .partial import ParseStream
 
@@ -18,6 +18,6 @@ __all__ = [
     "ParseMode",
     "ParseStream",
     "ParsedCompletion",
-    "TypedRequest",
     "parse",
+    "typed_request",
 ]

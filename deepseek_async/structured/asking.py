@@ -16,7 +16,7 @@ from typing import Any, Final, Generic, Literal, TypeAlias, TypeVar
 
 import msgspec
 
-from ..errors import InvalidRequestError, StrictSchemaError
+from ..errors import DeepSeekError, InvalidRequestError, StrictSchemaError
 from ..history import (
     calls_for_caller,
     field_of,
@@ -51,6 +51,7 @@ class TypedRequest(Generic[T]):
         example: An answer for the model to imitate.
 
     Attributes:
+        answer: What the answer must look like.
         mode: How it is asked for.
 
     Raises:
@@ -59,7 +60,7 @@ class TypedRequest(Generic[T]):
         StrictSchemaError: `mode="tool"`, and strict mode cannot express the type.
     """
 
-    __slots__ = ("_added", "_messages", "_params", "mode")
+    __slots__ = ("_added", "_messages", "_params", "answer", "mode")
 
     def __init__(
         self,
@@ -70,6 +71,7 @@ class TypedRequest(Generic[T]):
     ) -> None:
         params = with_lists(params)
         _check(params)
+        self.answer = answer
         self._params = params
         self._messages: list[Message] = list(params.get("messages") or ())
         self._added: list[Message] = []
@@ -129,6 +131,26 @@ class TypedRequest(Generic[T]):
             )
         if not calls:
             self._added.append({"role": "user", "content": told})
+
+
+def typed_request(
+    params: Mapping[str, Any],
+    response_type: Any,  # noqa: ANN401 - checkers have no word for unions
+    mode: ParseMode = "auto",
+    example: object = None,
+) -> TypedRequest[Any] | DeepSeekError:
+    """A `TypedRequest`, or the error to raise: where it arose a frame shows the prompt.
+
+    Args:
+        params: The arguments of the chat request.
+        response_type: What the answer must be.
+        mode: How to ask.
+        example: An answer for the model to imitate.
+    """
+    try:
+        return TypedRequest(params, AnswerFormat(response_type), mode, example)
+    except DeepSeekError as error:
+        return error.with_traceback(None)
 
 
 def _written(answer: AnswerFormat[T], example: T) -> str:

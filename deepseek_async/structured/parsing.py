@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from ..endpoints import ChatCompletions
 from ..errors import (
@@ -18,7 +17,7 @@ from ..turns import awaited
 from ..types.chat import ChatCompletion
 from ..types.usage import Usage
 from .answer_format import AnswerFormat
-from .asking import ParseMode, TypedRequest, text_of
+from .asking import TypedRequest, text_of
 
 T = TypeVar("T")
 
@@ -58,22 +57,16 @@ class ParsedCompletion(Generic[T]):
 
 async def parse(
     completions: ChatCompletions,
-    params: Mapping[str, Any],
-    answer: AnswerFormat[T],
+    request: TypedRequest[T],
     *,
-    mode: ParseMode = "auto",
     max_repairs: int = 2,
-    example: T | None = None,
 ) -> ParsedCompletion[T]:
     """Answer with a value; see `client.chat.completions.parse`.
 
     Args:
         completions: The endpoint.
-        params: The arguments of the chat request.
-        answer: What the answer must look like.
-        mode: How to ask.
+        request: What to ask.
         max_repairs: How often to ask again after an answer that is empty or unfit.
-        example: An answer for the model to imitate.
 
     Raises:
         InvalidAnswerError: No answer fitted.
@@ -83,14 +76,13 @@ async def parse(
     if not _is_count(max_repairs):
         message = "max_repairs must be a whole number, 0 or more"
         raise InvalidRequestError(message, param="max_repairs")
-    request = TypedRequest(params, answer, mode, example)
     usage = Usage()
     repairs = 0
     while True:
         completion = await completions.answer(awaited(request.params))
         usage += completion.usage or Usage()
         try:
-            value = read(completion, answer, repairs)
+            value = read(completion, request.answer, repairs)
         except (InvalidAnswerError, EmptyAnswerError) as error:
             if repairs >= max_repairs:
                 raise

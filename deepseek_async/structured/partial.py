@@ -12,7 +12,7 @@ from ..errors import MissingExtraError, StreamClosedError
 from ..reading import SingleReader
 from ..types.events import ChatEvent, Resumed, TextDelta, ToolCallArgumentsDelta
 from ..types.usage import Usage
-from .answer_format import WRAPPER, AnswerFormat
+from .answer_format import WRAPPER
 from .asking import TypedRequest
 from .parsing import ParsedCompletion, read
 
@@ -46,24 +46,21 @@ class ParseStream(SingleReader[Any], Generic[T]):
     Args:
         completions: The endpoint.
         request: What to ask.
-        answer: What the answer must look like.
 
     Raises:
         MissingExtraError: The library for partial JSON is not installed.
     """
 
-    __slots__ = ("_answer", "_completions", "_parse", "_request", "_result")
+    __slots__ = ("_completions", "_parse", "_request", "_result")
 
     def __init__(
         self,
         completions: ChatCompletions,
         request: TypedRequest[T],
-        answer: AnswerFormat[T],
     ) -> None:
         self._parse = _partial_parser()
         self._completions = completions
         self._request = request
-        self._answer = answer
         self._result: ParsedCompletion[T] | None = None
         super().__init__(self._read())
 
@@ -106,7 +103,7 @@ class ParseStream(SingleReader[Any], Generic[T]):
     async def _read(self) -> AsyncGenerator[Any, None]:
         params: Any = self._request.params  # a mapping is no checked TypedDict
         live = await self._completions.create(stream=True, **params)
-        growing = _GrowingValue(self._parse, is_wrapped=self._answer.is_wrapped)
+        growing = _GrowingValue(self._parse, is_wrapped=self._request.answer.is_wrapped)
         async with live, aclosing(live.events()) as events:
             async for event in events:
                 if isinstance(event, Resumed) and event.action == "restarted":
@@ -115,7 +112,7 @@ class ParseStream(SingleReader[Any], Generic[T]):
                     yield growing.value
         completion = await live.completion()
         self._result = ParsedCompletion(
-            read(completion, self._answer),
+            read(completion, self._request.answer),
             completion,
             usage=completion.usage or Usage(),
             repairs=0,
