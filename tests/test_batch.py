@@ -388,7 +388,7 @@ async def test_a_failed_result_holds_no_frames(
     client: AsyncDeepSeek, service: Service
 ) -> None:
     """A result kept for long keeps neither the request nor the worker alive."""
-    service.status[0] = 401
+    service.status[0] = 400
     async with client.batch([ask("a")], concurrency=1) as results:
         (failed,) = [result async for result in results]
 

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import msgspec
 
-from deepseek_async.batch.export import Catalogue, export
+from deepseek_async.batch.catalogue import Catalogue
+from deepseek_async.batch.export import export
 
 
 def start(journal: Path, sent: Path, count: int, limit: int) -> subprocess.Popen[bytes]:

@@ -5,10 +5,12 @@ The rooms, imports pointing down::
 
     runner                          `Batch`: results, controls, figures
     plan | export | upkeep          before a batch, and after it
+    catalogue                       the results in a journal, in input order
     engine                          what goes next, and when
     attempts                        one attempt, and what follows from it
     queueing                        retries and new requests
     intake | prefix | dedupe        rows to requests, their order, their doubles
+    cover                           what may be billed, noted beforehand
     commit | delivery               durable first, then to the reader
     source | files | template       where rows come from, and what they become
     journal | record                the directory that survives a crash

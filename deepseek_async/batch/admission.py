@@ -73,6 +73,8 @@ class Limit:
         #: Those of them that could have used a slot when they last looked.
         self.hungry: set[Callable[[], None]] = set()
         self._streak = 0
+        self._refusals = 0
+        self._unanswered_since = inf
         self._probe_at = 0.0
 
     @staticmethod
@@ -116,6 +118,15 @@ class Limit:
         return self._streak >= max(_OUTAGE_STREAK, self.capacity // 2)
 
     @property
+    def is_refusing(self) -> bool:
+        """Whether the latest outcomes were refusals, one after the other."""
+        return self._refusals >= _OUTAGE_STREAK
+
+    def unanswered_for(self, now: float) -> float:
+        """Seconds since the first failure or refusal that no answer has followed."""
+        return max(0.0, now - self._unanswered_since)
+
+    @property
     def changes(self) -> list[LimitChange]:
         """The history; of a limit that never changed, what it is."""
         return list(self.history) or [LimitChange(0.0, self.capacity, "start")]
@@ -155,7 +166,8 @@ class Limit:
         """The server answered a request, well or with an error of the request's."""
         del now
         self.in_flight -= 1
-        self._streak = 0
+        self._streak = self._refusals = 0
+        self._unanswered_since = inf
 
     def rejected(self, now: float, sent_at: float, stated: int | None) -> None:
         """The server refused a request with 429.
@@ -165,9 +177,11 @@ class Limit:
             sent_at: When it had been sent.
             stated: The limit stated in the answer.
         """
-        del now, sent_at, stated
+        del sent_at, stated
+        self._unanswered_since = min(self._unanswered_since, now)
         self.in_flight -= 1
         self.refused += 1
+        self._refusals += 1
         self._streak = 0
 
     def failed(self, now: float, *, is_new: bool = True) -> None:
@@ -178,7 +192,7 @@ class Limit:
             is_new: Whether this request had not failed since the last answer; a
                 request that can never succeed makes no outage.
         """
-        del now
+        self._unanswered_since = min(self._unanswered_since, now)
         self.in_flight -= 1
         self._streak += is_new
 

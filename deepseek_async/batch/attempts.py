@@ -15,6 +15,7 @@ from ..retry import RetryBudget
 from ..timeouts import deadline_error
 from ..types.chat import ChatCompletion
 from ..types.meta import Attempt
+from ..types.usage import Usage
 from .admission import Limit
 from .budget import Amount, Ledger
 from .dedupe import Twins
@@ -59,9 +60,10 @@ class Attempts:
         live: Requests that have begun, by row.
         retries: Requests that wait for another attempt.
         payments: What retries are paid from.
-        answered_at: The loop time of the latest answer.
-        has_answered: Whether there was any.
+        has_answered: Whether there was any answer.
         crash: A fault of this library or of `send`, to be raised.
+        fatal: Why no further request can succeed, by the latest outcome, with its
+            error.
     """
 
     def __init__(
@@ -83,9 +85,9 @@ class Attempts:
             ratio=0.2, reserve=100.0, per_second=10.0, ceiling=1000.0
         )
         self._loop = asyncio.get_running_loop()
-        self.answered_at = self._loop.time()
         self.has_answered = False
         self.crash: Exception | None = None
+        self.fatal: tuple[str, DeepSeekError] | None = None
         self._send = send
         self._limit = limit
         self._ledger = ledger
@@ -109,35 +111,52 @@ class Attempts:
         self.on_wire += 1
         self._tally.attempts += 1
         self._limit.sent(now)
+        item.sent_at = now
         item.task = self._loop.create_task(self._attempt(item, now, ended))
 
     async def _attempt(
         self, item: Item, sent_at: float, ended: Callable[[], None]
     ) -> None:
         try:
+            await self._try(item, sent_at)
+        except Exception as error:  # noqa: BLE001 - raised to the reader
+            self.crash = error
+        finally:
+            item.task = None
+            self.on_wire -= 1
+            ended()
+
+    async def _try(self, item: Item, sent_at: float) -> None:
+        try:
             completion = await self._send(item.wire)
         except DeepSeekError as error:
             self._failed(item, error, sent_at)
         except asyncio.CancelledError:
             self._given_up(item)
-        except Exception as error:  # noqa: BLE001 - raised to the reader
+        except Exception:
             self._given_up(item)
-            self.crash = error
+            raise
         else:
             self._answered(item, completion, sent_at)
-        finally:
-            item.task = None
-            self.on_wire -= 1
-            ended()
 
     def _given_up(self, item: Item) -> None:
         """The attempt was cancelled: by name, or because everything ends."""
         self._limit.withdrawn()
         self._forfeit(item)
         if item.is_cancelled:
-            self.fail(item, CancelledItemError("the request was cancelled"))
+            self.drop(item)
         else:
             del self.live[item.index]
+
+    def drop(self, item: Item) -> None:
+        """End a request that was cancelled by name."""
+        self.retries.remove(item)
+        self.fail(item, CancelledItemError("the request was cancelled"))
+
+    def oldest_on_wire(self, now: float) -> float:
+        """The loop time at which the oldest attempt under way began, else `now`."""
+        live = self.live.values()
+        return min((i.sent_at for i in live if i.task is not None), default=now)
 
     def _answered(self, item: Item, completion: ChatCompletion, sent_at: float) -> None:
         now = self._loop.time()
@@ -147,10 +166,9 @@ class Attempts:
         else:
             item.pay(self._ledger.settle(_held(item), usage, item.wire.model or ""))
             self._tally.use(usage)
-        self.answered_at = now
         self.has_answered = True
         self._failing.clear()
-        self._fatal = 0
+        self._fatal, self.fatal = 0, None
         gave_up = unfinished(completion)
         if gave_up is not None:
             self._limit.failed(now)
@@ -164,7 +182,14 @@ class Attempts:
         if item.group is not None:
             self._plan.finished(item, now, usage.cached_tokens if usage else 0)
 
-    def succeed(self, item: Item, completion: ChatCompletion, now: float) -> None:
+    def succeed(
+        self,
+        item: Item,
+        completion: ChatCompletion,
+        now: float,
+        *,
+        is_copy: bool = False,
+    ) -> None:
         """End a request, and those that waited for its answer, with the answer."""
         self.live.pop(item.index, None)
         started = now if item.started is None else item.started
@@ -174,11 +199,12 @@ class Attempts:
             completion=completion,
             latency=now - started,
         )
-        self._finish(Finished(result, item.digest, item.cost))
+        used = Usage() if is_copy else result.usage
+        self._finish(Finished(result, item.digest, item.cost, used))
         if self._twins is not None:
             for follower in self._twins.answered(item, completion):
                 self._tally.deduped += 1
-                self.succeed(follower, completion, now)
+                self.succeed(follower, completion, now, is_copy=True)
 
     def _failed(self, item: Item, error: DeepSeekError, sent_at: float) -> None:
         now = self._loop.time()
@@ -200,6 +226,7 @@ class Attempts:
             self._ledger.release(_held(item))
         reason = fatal_reason(error)
         self._fatal = 0 if reason is None else self._fatal + 1
+        self.fatal = None if reason is None else (reason, error)
         if reason is not None and self._fatal >= _FATAL:
             self._stop(reason, error)
         self._retry_or_fail(item, error, kind, sent_at)
@@ -274,7 +301,7 @@ class Attempts:
     def copy(self, item: Item, completion: ChatCompletion) -> None:
         """End a request with the answer an identical one has got."""
         self._tally.deduped += 1
-        self.succeed(item, completion, self._loop.time())
+        self.succeed(item, completion, self._loop.time(), is_copy=True)
 
 
 def _held(item: Item) -> Amount:

@@ -21,6 +21,7 @@ from msgspec import Struct
 from ..errors import ConfigurationError
 from ..pricing import Price, is_peak
 from ..types.usage import Usage
+from .results import tokens_of
 
 NANO: Final = 1_000_000_000
 _PER_TOKEN: Final = 1000  # dollars per million tokens -> nano-dollars per token
@@ -43,7 +44,8 @@ class Budget(Struct, kw_only=True, frozen=True):
         max_failures: Failed requests.
         max_failure_ratio: Failed requests as a share of all finished ones, judged
             from the 20th on.
-        wall_time: Seconds from the start of the run.
+        wall_time: Seconds from the start of the run, after which nothing more is
+            sent; what is on the wire then is waited for.
     """
 
     max_cost: Decimal | float | str | None = None
@@ -55,13 +57,23 @@ class Budget(Struct, kw_only=True, frozen=True):
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:
             value = getattr(self, name)
-            try:
-                good = value is None or Decimal(str(value)) >= 0
-            except ArithmeticError:
-                good = False
-            if not good:
-                message = f"Budget.{name} must be a number of at least 0"
+            if value is None or (_is_ceiling(value) and name in _MAY_BE_BROKEN):
+                continue
+            if not (_is_ceiling(value) and isinstance(value, int)):
+                kind = "number" if name in _MAY_BE_BROKEN else "whole number"
+                message = f"Budget.{name} must be a finite {kind} of at least 0"
                 raise ConfigurationError(message)
+
+
+_MAY_BE_BROKEN: Final = frozenset({"max_cost", "max_failure_ratio", "wall_time"})
+
+
+def _is_ceiling(value: object) -> bool:
+    try:
+        amount = Decimal(str(value))
+    except ArithmeticError:
+        return False
+    return amount.is_finite() and amount >= 0
 
 
 class Amount(Struct):
@@ -121,9 +133,8 @@ class Tariff:
         price = self._prices.get((model, self._peak))
         if price is None:
             return None
-        hit = usage.cached_tokens
-        miss = max(0, usage.prompt_tokens - hit)
-        return hit * price[0] + miss * price[1] + usage.completion_tokens * price[2]
+        _, hit, miss, output, _ = tokens_of(usage)
+        return hit * price[0] + miss * price[1] + output * price[2]
 
     def most(self, model: str, prompt: int, output: int) -> int:
         """The most so many tokens can cost; 0 for an unknown model."""
@@ -254,8 +265,9 @@ class Ledger:
         cost = self.tariff.cost(usage, model)
         self.spent += cost or 0
         self.unpriced += cost is None
-        self.tokens += usage.prompt_tokens + usage.completion_tokens
-        self._largest_output = max(self._largest_output, usage.completion_tokens)
+        prompt, _, _, output, _ = tokens_of(usage)
+        self.tokens += prompt + output
+        self._largest_output = max(self._largest_output, output)
         return cost
 
     def record(self, cost: int | None, usage: Usage) -> None:
@@ -266,4 +278,5 @@ class Ledger:
             usage: Tokens.
         """
         self.recorded += cost or 0
-        self.recorded_tokens += usage.prompt_tokens + usage.completion_tokens
+        prompt, _, _, output, _ = tokens_of(usage)
+        self.recorded_tokens += prompt + output

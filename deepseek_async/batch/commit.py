@@ -96,6 +96,9 @@ class Committer:
         while self.failure is None:
             try:
                 await anyio.to_thread.run_sync(self._journal.commit, data)
+            except JournalError as error:
+                self.failure = error
+                return
             except OSError as error:
                 cause = error
             else:

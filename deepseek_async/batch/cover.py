@@ -2,7 +2,7 @@
 
 A request under way, lost or given up leaves no record, but may cost money. So that a
 killed run leaves no cost unknown, the journal says beforehand how much that can be,
-with room for some requests more; only when that is durable are they sent.
+with some room for more; only when that is durable are they sent.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from .budget import Amount, Ledger
 from .record import held_line
 
 _ROOM_SHARE: Final = 8
-_ROOM_REQUESTS: Final = 4
+"""The room that is asked for beside what is needed, as a part of it: 1/8."""
 
 
 class Cover:
@@ -48,8 +48,9 @@ class Cover:
             return True
         if not self._is_asking:
             self._is_asking = True
-            cost += max(cost // _ROOM_SHARE, _ROOM_REQUESTS * asked.cost)
-            tokens += max(tokens // _ROOM_SHARE, _ROOM_REQUESTS * asked.tokens)
+            # Requests may be sent under the line before while this one is written.
+            cost = max(self._cost, cost + cost // _ROOM_SHARE)
+            tokens = max(self._tokens, tokens + tokens // _ROOM_SHARE)
             self._write(held_line(cost, tokens), lambda: self._allow(cost, tokens))
         return False
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from ..types.chat import ChatCompletion
 from .item import Item
@@ -39,6 +39,12 @@ class Twins:
         leader.followers.append(item)
         return True
 
+    def leave(self, item: Item) -> None:
+        """Wait for the answer to an identical request no longer."""
+        leader = self._leaders.get(item.wire.body)
+        if leader is not None and leader.followers and item in leader.followers:
+            leader.followers.remove(item)
+
     def answered(self, item: Item, completion: ChatCompletion) -> list[Item]:
         """Remember an answer; returns the requests that waited for it."""
         if self._leaders.pop(item.wire.body, None) is None:
@@ -59,4 +65,12 @@ class Twins:
 
 def is_deterministic(params: Mapping[str, Any]) -> bool:
     """Whether a request asks for temperature 0."""
-    return params.get("temperature") == 0
+    return body_fields(params).get("temperature") == 0
+
+
+def body_fields(params: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The parameters of a request with what `extra_body` puts in their place."""
+    extra = params.get("extra_body")
+    if not isinstance(extra, Mapping):
+        return params
+    return {**params, **cast("Mapping[str, Any]", extra)}

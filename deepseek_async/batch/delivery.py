@@ -32,8 +32,8 @@ class Delivery:
 
     @property
     def unread(self) -> int:
-        """Results that wait for the reader."""
-        return len(self._ready) + len(self._held)
+        """Results that wait for the reader, and not for another one before them."""
+        return len(self._ready)
 
     def put(self, result: BatchResult) -> None:
         """Add a result."""

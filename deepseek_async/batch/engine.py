@@ -9,14 +9,13 @@ together never exceed the limit, so that a crash repeats at most that many reque
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Callable
 from math import inf
 from typing import Final
 
 import msgspec
 
-from ..errors import CancelledItemError, DeepSeekError
+from ..errors import DeepSeekError
 from ..timeouts import Timeouts
 from .admission import Limit
 from .attempts import Attempts
@@ -34,7 +33,6 @@ _SHORT_LOOK: Final = 0.02
 _AT_LEAST: Final = 0.001
 _NEVER_ANSWERED: Final = 30.0
 _NO_PAYMENT_WAIT: Final = 0.5
-_TEMPERATURE_0: Final = re.compile(rb'"temperature":0(?:\.0)?[,}]')
 
 
 class Engine:
@@ -104,6 +102,11 @@ class Engine:
         """A fault of this library, to be raised."""
         return self._attempts.crash
 
+    @property
+    def fatal(self) -> tuple[str, DeepSeekError] | None:
+        """Why no further request can succeed, by the latest outcome."""
+        return self._attempts.fatal
+
     # Control
 
     def wake(self) -> None:
@@ -127,11 +130,21 @@ class Engine:
         """Give up one request; it ends with `CancelledItemError`."""
         for item in self._attempts.live.values():
             if item.key == key:
-                item.is_cancelled = True
-                self._give_up(item)
+                self._cancel(item)
                 self.wake()
                 return True
         return False
+
+    def _cancel(self, item: Item) -> None:
+        item.is_cancelled = True
+        if item.task is not None:
+            self._give_up(item)
+            return
+        if self._held_back is item:
+            self._held_back = None
+        if self._twins is not None:
+            self._twins.leave(item)
+        self._attempts.drop(item)
 
     def _give_up(self, item: Item) -> None:
         if item.task is not None:
@@ -199,7 +212,7 @@ class Engine:
         """Seconds for which nothing may be sent, 0 if something may."""
         if self.waiting_for is not None:
             return _LOOK
-        if self._limit.in_outage and self._gives_up(now):
+        if self._gives_up(now):
             self.stop("stalled")
             return inf
         limit = self._limit
@@ -227,10 +240,20 @@ class Engine:
         return None
 
     def _gives_up(self, now: float) -> bool:
+        limit, attempts = self._limit, self._attempts
         patience = self._settings.patience
-        if not self._attempts.has_answered:
-            patience = min(patience, _NEVER_ANSWERED)
-        return now - self._attempts.answered_at > patience
+        silent = limit.unanswered_for(now)
+        if limit.in_outage:
+            if not attempts.has_answered:
+                patience = min(patience, _NEVER_ANSWERED)
+            return silent > patience
+        # Refusals only: others may have all of the account. What is on the wire for
+        # long was let in, and may be answered yet.
+        return (
+            silent > patience
+            and limit.is_refusing
+            and attempts.oldest_on_wire(now) > now - patience
+        )
 
     def _next(self, fresh: Fresh, now: float) -> Item | None:
         item, self._held_back = self._held_back, None
@@ -250,10 +273,6 @@ class Engine:
 
     def _launch(self, item: Item, now: float) -> bool:
         """Send a request; whether another one may be tried after it."""
-        if item.is_cancelled:
-            error = CancelledItemError("the request was cancelled")
-            self._attempts.fail(item, error, was_sent=False)
-            return True
         if item.started is None and self._is_twin(item):
             return True
         if item.counted and not self._attempts.payments.spend(now):
@@ -297,7 +316,7 @@ class Engine:
         return self._cover is None or self._cover.allows(asked)
 
     def _is_twin(self, item: Item) -> bool:
-        if self._twins is None or not _TEMPERATURE_0.search(item.wire.body):
+        if self._twins is None or not item.is_deterministic:
             return False
         answer = self._twins.answer_for(item)
         if answer is not None:

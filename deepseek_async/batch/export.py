@@ -10,24 +10,23 @@ from __future__ import annotations
 import csv
 import importlib
 import os
-from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
+from importlib.util import find_spec
 from pathlib import Path
-from typing import IO, Any, BinaryIO, Final, Literal
+from typing import IO, Any, Final, Literal, TypeAlias
 
 import msgspec
 from msgspec import Raw, Struct
 
 from ..errors import BatchError, MissingExtraError
-from .journal import Index, Torn, read_manifest, scan, segments, torn_end
-from .record import Failure, Record, completion_body, decode_record, to_result
+from .catalogue import Catalogue
+from .record import Failure, Record, completion_body, to_result
 from .results import BatchFailed, BatchResult
-from .storage import private
+from .storage import drafted
 
 Format = Literal["jsonl", "csv", "parquet"]
 
-_SEGMENT_BITS: Final = 40
 _ROW_GROUP: Final = 1_000
 _encode: Final = msgspec.json.Encoder().encode
 COLUMNS: Final[tuple[str, ...]] = (
@@ -46,80 +45,6 @@ COLUMNS: Final[tuple[str, ...]] = (
     "attempts",
 )
 """The columns of a CSV or Parquet export."""
-
-
-class Catalogue:
-    """Where the record that counts for each row is: eighteen bytes a row.
-
-    Args:
-        directory: A journal; it may be in use.
-
-    Attributes:
-        index: What is finished.
-        bad: Places where no whole record is.
-    """
-
-    def __init__(self, directory: Path) -> None:
-        read_manifest(directory)
-        self.index = Index()
-        self.bad: list[Torn] = []
-        self._paths = segments(directory)
-        self._places = array("Q")
-        for number, path in enumerate(self._paths):
-            for offset, line in scan(path, self.bad):
-                self._add(number, offset, line)
-
-    def _add(self, number: int, offset: int, line: bytes) -> None:
-        mark = self.index.read(line)
-        if mark is None:
-            return
-        missing = len(self.index.statuses) - len(self._places)
-        self._places.frombytes(bytes(8 * missing))
-        self._places[mark.index] = number << _SEGMENT_BITS | offset
-
-    def check(self) -> None:
-        """See that no result is lost.
-
-        A write that is under way, or was interrupted, at the end is none.
-
-        Raises:
-            JournalError: The journal is damaged.
-        """
-        torn_end(self._paths, self.bad)
-
-    def lines(self) -> Iterator[bytes]:
-        """The records that count, in input order."""
-        with ExitStack() as stack:
-            files: dict[int, BinaryIO] = {}
-            for row, status in enumerate(self.index.statuses):
-                if not status:
-                    continue
-                number, offset = divmod(self._places[row], 1 << _SEGMENT_BITS)
-                if number not in files:
-                    opened = self._paths[number].open("rb")
-                    files[number] = stack.enter_context(opened)
-                files[number].seek(offset)
-                yield files[number].readline()
-
-    def records_in_order(self) -> Iterator[Record]:
-        """The records that count, in input order, decoded."""
-        for line in self.lines():
-            yield decode_record(line)
-
-
-def read_results(directory: str | os.PathLike[str]) -> Iterator[BatchResult]:
-    """The results in a journal, in input order, one at a time.
-
-    Args:
-        directory: The journal; a run may be at work on it.
-
-    Raises:
-        JournalError: It is none, is damaged, or cannot be read.
-    """
-    catalogue = Catalogue(Path(directory))
-    catalogue.check()
-    for record in catalogue.records_in_order():
-        yield to_result(record)
 
 
 class Exported(Struct):
@@ -153,26 +78,63 @@ def export(
         BatchError: The format is unknown, or the file cannot be written.
         MissingExtraError: Parquet, without the extra `parquet`.
     """
+    catalogue = Catalogue(Path(directory))
+    catalogue.check()
+    write = writer_of(directory, output, errors=errors, format=format)
+    with ExitStack() as stack:
+        try:
+            path = stack.enter_context(drafted(Path(output)))
+            other = None
+            if errors is not None:
+                other = stack.enter_context(drafted(Path(errors)))
+            done = write(catalogue, path, other)
+            stack.close()
+        except OSError as error:
+            message = f"{output} cannot be written: {error.strerror or error}"
+            raise BatchError(message) from error
+    return done
+
+
+def writer_of(
+    directory: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    errors: str | os.PathLike[str] | None = None,
+    format: Format | None = None,  # noqa: A002 - the word for it
+) -> _Writer:
+    """What writes an export, if it can be; see `export`.
+
+    Raises:
+        BatchError: The format is unknown, or there cannot be such files.
+        MissingExtraError: Parquet, without the extra `parquet`.
+    """
     path = Path(output)
     kind = format or path.suffix.removeprefix(".")
-    writers: dict[str, Callable[[Catalogue, Path, Path | None], Exported]] = {
-        "jsonl": _write_lines,
-        "csv": _write_csv,
-        "parquet": _write_parquet,
-    }
-    if kind not in writers:
+    if kind not in _WRITERS:
         message = f"{path.name}: known formats are jsonl, csv and parquet"
         raise BatchError(message)
     if errors is not None and kind != "jsonl":
         message = "a file for errors goes with jsonl; the others have a column for them"
         raise BatchError(message)
-    catalogue = Catalogue(Path(directory))
-    catalogue.check()
-    try:
-        return writers[kind](catalogue, path, None if errors is None else Path(errors))
-    except OSError as error:
-        message = f"{path} cannot be written: {error.strerror or error}"
-        raise BatchError(message) from error
+    if kind == "parquet" and find_spec("pyarrow") is None:
+        msg = "writing Parquet"
+        raise MissingExtraError(msg, "parquet")
+    _check_places(Path(directory), [path] if errors is None else [path, Path(errors)])
+    return _WRITERS[kind]
+
+
+def _check_places(journal: Path, outputs: list[Path]) -> None:
+    places = [path.resolve() for path in outputs]
+    for path, place in zip(outputs, places, strict=True):
+        if not place.parent.is_dir():
+            message = f"{path} cannot be written: there is no directory for it"
+            raise BatchError(message)
+        if place.is_relative_to(journal.resolve()):
+            message = f"{path} is inside of the journal, which nothing else may write"
+            raise BatchError(message)
+    if len(set(places)) < len(places):
+        message = "results and errors cannot go to the same file"
+        raise BatchError(message)
 
 
 def to_batch_line(done: Record | BatchResult) -> dict[str, Any]:
@@ -231,10 +193,10 @@ class _Id(Struct):
 def _write_lines(catalogue: Catalogue, path: Path, errors: Path | None) -> Exported:
     done = Exported()
     with ExitStack() as stack:
-        good: IO[bytes] = stack.enter_context(open(path, "wb", opener=private))
+        good: IO[bytes] = stack.enter_context(path.open("wb"))
         bad = good
         if errors is not None:
-            bad = stack.enter_context(open(errors, "wb", opener=private))
+            bad = stack.enter_context(errors.open("wb"))
         for record in catalogue.records_in_order():
             is_ok = record.status == "ok"
             file = good if is_ok else bad
@@ -273,7 +235,7 @@ def to_row(record: Record) -> dict[str, Any]:
 def _write_csv(catalogue: Catalogue, path: Path, errors: Path | None) -> Exported:
     del errors
     done = Exported()
-    with open(path, "w", encoding="utf-8", newline="", opener=private) as file:
+    with path.open("w", encoding="utf-8", newline="") as file:
         writer: csv.DictWriter[str] = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
         for record in catalogue.records_in_order():
@@ -286,12 +248,8 @@ def _write_csv(catalogue: Catalogue, path: Path, errors: Path | None) -> Exporte
 
 def _write_parquet(catalogue: Catalogue, path: Path, errors: Path | None) -> Exported:
     del errors
-    try:
-        arrow: Any = importlib.import_module("pyarrow")  # untyped
-        parquet: Any = importlib.import_module("pyarrow.parquet")
-    except ImportError as error:
-        msg = "writing Parquet"
-        raise MissingExtraError(msg, "parquet") from error
+    arrow: Any = importlib.import_module("pyarrow")  # untyped
+    parquet: Any = importlib.import_module("pyarrow.parquet")
     schema = arrow.schema([(name, _arrow_type(arrow, name)) for name in COLUMNS])
     done = Exported()
     rows: list[dict[str, Any]] = []
@@ -304,7 +262,6 @@ def _write_parquet(catalogue: Catalogue, path: Path, errors: Path | None) -> Exp
                 writer.write_table(arrow.Table.from_pylist(rows, schema=schema))
                 rows.clear()
         writer.write_table(arrow.Table.from_pylist(rows, schema=schema))
-    path.chmod(0o600)
     return done
 
 
@@ -315,3 +272,11 @@ def _arrow_type(arrow: Any, name: str) -> Any:  # noqa: ANN401 - untyped
         return arrow.float64()
     texts = {"key", "text", "reasoning", "finish_reason", "error"}
     return arrow.string() if name in texts else arrow.int64()
+
+
+_Writer: TypeAlias = Callable[[Catalogue, Path, Path | None], Exported]
+_WRITERS: Final[dict[str, _Writer]] = {
+    "jsonl": _write_lines,
+    "csv": _write_csv,
+    "parquet": _write_parquet,
+}

@@ -120,6 +120,7 @@ class Figures:
             seconds=seconds,
             goodput=tally.ok / seconds if seconds else 0.0,
             failures=dict(tally.failures),
+            examples=dict(tally.examples),
             prefix_order=self._plan.is_active,
             stop_reason=engine.stop_reason if engine else None,
             cut=self._cut,

@@ -7,8 +7,9 @@ import gzip
 import importlib
 import io
 import re
+import sys
 import zlib
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, BinaryIO, Final, TypeAlias, cast
@@ -117,8 +118,11 @@ def _opened(path: Path, packing: str) -> BinaryIO:
         if packing == ".gz":
             return cast("BinaryIO", gzip.open(path, "rb"))
         if packing == ".zst":
-            library = _library("zstandard", f"reading {path.name}", "zstd")
-            return cast("BinaryIO", io.BufferedReader(library.open(path, "rb")))
+            # Unlike others, these tell a file that is cut short.
+            is_new = sys.version_info >= (3, 14)
+            name = "compression.zstd" if is_new else "backports.zstd"
+            library = _library(name, f"reading {path.name}", "zstd")
+            return cast("BinaryIO", library.open(path, "rb"))
         return path.open("rb")
     except OSError as error:
         message = f"{path} cannot be read: {error.strerror or error}"
@@ -194,6 +198,8 @@ def _csv_rows(path: Path, packing: str) -> Rows:
                     raise
                 message = f"{path} cannot be read after line {reader.line_num}: {error}"
                 raise SourceError(message) from error
+            if len(row) < len(names := reader.fieldnames or ()):
+                _refuse_doubles(names, path)
             name, number = f"{path.name} line", reader.line_num
             if None in row or None in row.values():
                 than = "more" if None in row else "fewer"
@@ -201,6 +207,13 @@ def _csv_rows(path: Path, packing: str) -> Rows:
                 yield name, number, InvalidRequestError(f"{name} {number}: {what}")
             else:
                 yield name, number, row
+
+
+def _refuse_doubles(names: Sequence[str], path: Path) -> None:
+    doubles = sorted({name for name in names if names.count(name) > 1})
+    if doubles:
+        message = f"{path} has several columns of the name {doubles[0]!r}"
+        raise SourceError(message)
 
 
 def _parquet_rows(path: Path, packing: str) -> Rows:

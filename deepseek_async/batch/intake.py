@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
-import msgspec
+from msgspec import Raw, Struct
 
 from ..errors import DeepSeekError, InvalidRequestError, JournalMismatchError
 from ..request import WireRequest, chat_request
 from ..retry import RetryPolicy
 from .budget import Tariff
+from .dedupe import body_fields, is_deterministic
 from .item import Item
 from .journal import OK, Index
 from .keys import Keys
@@ -25,7 +26,7 @@ from .template import digest_of
 ONCE = RetryPolicy(attempts=1)
 
 
-class Rejected(msgspec.Struct):
+class Rejected(Struct):
     """A row that will not be sent, and why; `digest` is what the journal needs."""
 
     result: BatchFailed
@@ -87,8 +88,13 @@ class Intake:
             if given is not None:
                 self._check_key(key, row)
             params = self.reading.params_of(row.value, row.where, is_data=row.is_data)
-            digest = digest_of([given, params])
-            return self._made(row, key, digest, params)
+            wire = None
+            if (found := digest_of([given, params])) is None:
+                # JSON has no such values, but the request may be made of them.
+                wire = _wire(params)
+                found = digest_of([given, Raw(wire.body)])
+            digest = found or ""
+            return self._made(row, key, digest, params, wire)
         except JournalMismatchError:
             raise
         except Exception as error:  # noqa: BLE001 - the caller's own functions, too
@@ -96,19 +102,17 @@ class Intake:
         return self._rejected(row, key, digest or "0" * 16, failure)
 
     def _made(
-        self, row: Row, key: str, digest: str, params: dict[str, Any]
+        self,
+        row: Row,
+        key: str,
+        digest: str,
+        params: dict[str, Any],
+        wire: WireRequest | None,
     ) -> Item | None:
         if self._index is not None and self._is_finished(row, digest):
             self._skip(row)
             return None
-        made = chat_request({**params, "stream": None})
-        if isinstance(made, DeepSeekError):
-            raise made
-        return self._item(row, key, digest, made, most_output(params))
-
-    def _item(
-        self, row: Row, key: str, digest: str, wire: WireRequest, most: int | None
-    ) -> Item:
+        wire = wire or _wire(params)
         model = wire.model or ""
         if self._must_price and not self._tariff.knows(model):
             message = f"{row.where}: no price is known for model {model!r}; see prices="
@@ -121,7 +125,8 @@ class Intake:
             digest=digest,
             wire=wire,
             policy=policy,
-            max_tokens=most,
+            max_tokens=most_output(params),
+            is_deterministic=is_deterministic(params),
         )
         if self._look_for_prefixes:
             item.prefixes = prefixes(wire.body)
@@ -132,7 +137,7 @@ class Intake:
     ) -> Rejected | None:
         if not isinstance(failure, DeepSeekError):
             kind = type(failure).__name__
-            message = f"{row.where}: the request function raised {kind}"
+            message = f"{row.where}: making the request raised {kind}"
             failure = InvalidRequestError(message, param=row.where)
         failure.__context__ = failure.__cause__ = None  # its frames hold the request
         if self._parts > 1 and not self._is_mine(key):
@@ -142,6 +147,7 @@ class Intake:
             self._is_finished(row, digest)
             self._skip(row)
             return None
+        key = key.encode("utf-8", "backslashreplace").decode()
         failed = BatchFailed(
             index=row.index, key=key, error=failure.with_traceback(None), latency=0.0
         )
@@ -156,6 +162,9 @@ class Intake:
         return zlib.crc32(key.encode("utf-8", "replace")) % self._parts == self._part
 
     def _check_key(self, key: str, row: Row) -> None:
+        if not key.isascii() and key.encode("utf-8", "replace").decode() != key:
+            message = f"{row.where}: the key {key!r} is not valid Unicode"
+            raise InvalidRequestError(message, param="key")
         first = self._keys.add(key, row.number)
         if first is not None:
             message = f"duplicate key {key!r}: {row.place(first)} and {row.where}"
@@ -180,10 +189,20 @@ class Intake:
             raise JournalMismatchError(message)
 
 
+def _wire(params: Mapping[str, Any]) -> WireRequest:
+    made = chat_request({**params, "stream": None})
+    if isinstance(made, DeepSeekError):
+        raise made
+    return made
+
+
 def most_output(params: Mapping[str, Any]) -> int | None:
     """The most output tokens a request asks for, `None` if it does not say."""
-    extra = params.get("extra_body")
-    places = [params, cast("Mapping[str, Any]", extra)] if extra else [params]
+    fields = body_fields(params)
     names = ("max_tokens", "max_completion_tokens")
-    found = [place.get(name) for place in places for name in names]
-    return max((n for n in found if isinstance(n, int)), default=None)
+    most = max((_count(fields.get(name)) for name in names), default=0)
+    return most * max(1, _count(fields.get("n"))) or None
+
+
+def _count(value: object) -> int:
+    return value if isinstance(value, int) and value > 0 else 0

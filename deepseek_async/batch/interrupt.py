@@ -7,6 +7,12 @@ import signal
 import threading
 from collections.abc import Callable
 from typing import Final
+from weakref import WeakKeyDictionary
+
+_told: WeakKeyDictionary[asyncio.AbstractEventLoop, list[Interrupt]] = (
+    WeakKeyDictionary()
+)
+"""Who is told of signals: a loop has one handler, and may have several batches."""
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 _PATIENT: Final = 2
@@ -20,28 +26,37 @@ class Interrupt:
     """
 
     def __init__(self, told: Callable[[int], None]) -> None:
-        self._told = told
+        self._tell = told
         self._count = 0
         self._loop = asyncio.get_running_loop()
-        self._is_set = False
         if threading.current_thread() is not threading.main_thread():
             return
-        try:
-            for number in _SIGNALS:
-                self._loop.add_signal_handler(number, self._signalled)
-        except (NotImplementedError, RuntimeError):
-            return  # no signals in this loop: Ctrl-C raises KeyboardInterrupt as ever
-        self._is_set = True
+        listening = _told.setdefault(self._loop, [])
+        if not listening:
+            try:
+                for number in _SIGNALS:
+                    self._loop.add_signal_handler(number, _signalled, self._loop)
+            except (NotImplementedError, RuntimeError):
+                return  # no signals in this loop: Ctrl-C raises KeyboardInterrupt
+        listening.append(self)
 
-    def _signalled(self) -> None:
+    def signal(self) -> None:
+        """A signal has come."""
         self._count += 1
         if self._count >= _PATIENT:
             self.close()
-        self._told(self._count)
+        self._tell(self._count)
 
     def close(self) -> None:
-        """Give signals back their usual meaning."""
-        if self._is_set:
-            self._is_set = False
-            for number in _SIGNALS:
-                self._loop.remove_signal_handler(number)
+        """Give signals back their usual meaning, unless others listen."""
+        listening = _told.get(self._loop, [])
+        if self in listening:
+            listening.remove(self)
+            if not listening:
+                for number in _SIGNALS:
+                    self._loop.remove_signal_handler(number)
+
+
+def _signalled(loop: asyncio.AbstractEventLoop) -> None:
+    for interrupt in list(_told.get(loop, [])):
+        interrupt.signal()

@@ -20,10 +20,12 @@ class Item:
         wire: What is sent.
         policy: How often to try.
         max_tokens: The most output it asks for.
+        is_deterministic: Whether it asks for temperature 0.
         attempts: The attempts so far.
         counted: Attempts that count towards the policy's.
         refusals: 429 answers so far.
         started: The loop time of the first attempt.
+        sent_at: The loop time of the latest attempt.
         deadline: The loop time by which it must be answered, or `None`.
         held: What is set aside for it.
         cost: Nano-dollars that its attempts have cost, `None` if unknown.
@@ -45,11 +47,13 @@ class Item:
         "held",
         "index",
         "is_cancelled",
+        "is_deterministic",
         "key",
         "max_tokens",
         "policy",
         "prefixes",
         "refusals",
+        "sent_at",
         "started",
         "task",
         "wire",
@@ -64,6 +68,7 @@ class Item:
         wire: WireRequest,
         policy: RetryPolicy,
         max_tokens: int | None,
+        is_deterministic: bool = False,
     ) -> None:
         self.index = index
         self.key = key
@@ -71,10 +76,12 @@ class Item:
         self.wire = wire
         self.policy = policy
         self.max_tokens = max_tokens
+        self.is_deterministic = is_deterministic
         self.attempts: tuple[Attempt, ...] = ()
         self.counted = 0
         self.refusals = 0
         self.started: float | None = None
+        self.sent_at = 0.0
         self.deadline: float | None = None
         self.held: Amount | None = None
         self.cost: int | None = 0

@@ -32,6 +32,7 @@ from .storage import (
     locked,
     open_for_reading,
     sync_directory,
+    unlock,
     write_durably,
 )
 
@@ -76,6 +77,8 @@ class Index:
         tokens: Tokens of all of them.
         held_cost: Nano-dollars that may have been billed beside.
         held_tokens: Tokens that may have been.
+        most_cost: Nano-dollars of the dearest record.
+        most_tokens: Tokens of the longest one.
     """
 
     __slots__ = (
@@ -84,6 +87,8 @@ class Index:
         "hashes",
         "held_cost",
         "held_tokens",
+        "most_cost",
+        "most_tokens",
         "ok",
         "records",
         "rows",
@@ -102,6 +107,8 @@ class Index:
         self.tokens = 0
         self.held_cost = 0
         self.held_tokens = 0
+        self.most_cost = 0
+        self.most_tokens = 0
 
     def read(self, line: bytes) -> Mark | None:
         """Take in a whole line of a journal.
@@ -113,10 +120,17 @@ class Index:
         if held is not None:
             self.held_cost, self.held_tokens = held
             return None
-        mark = decode_mark(line)
+        try:
+            mark = decode_mark(line)
+        except msgspec.ValidationError as error:
+            message = f"a line of the journal is of an unknown kind: {error}"
+            raise JournalError(message) from None
         self.records += 1
-        self.cost += max(0, mark.cost)
-        self.tokens += mark.tokens[0] + mark.tokens[3]
+        cost, tokens = max(0, mark.cost), mark.tokens[0] + mark.tokens[3]
+        self.cost += cost
+        self.tokens += tokens
+        self.most_cost = max(self.most_cost, cost)
+        self.most_tokens = max(self.most_tokens, tokens)
         status = OK if mark.status == "ok" else FAILED
         return mark if self.add(mark.index, mark.hash, status) else None
 
@@ -181,8 +195,20 @@ class Scanned(Struct, frozen=True):
 
 
 def segments(directory: Path) -> list[Path]:
-    """The segments of a journal, oldest first."""
-    return sorted(directory.glob("[0-9]" * 6 + ".jsonl"))
+    """The segments of a journal, oldest first.
+
+    Raises:
+        JournalError: One between others is not there.
+    """
+    found = sorted(directory.glob("[0-9]" * 6 + ".jsonl"))
+    for number, path in enumerate(found, int(found[0].stem) if found else 0):
+        if path.name != _name(number):
+            message = (
+                f"{directory / _name(number)} is missing: put it back, or rename the "
+                "files after it so that none is left out"
+            )
+            raise JournalError(message)
+    return found
 
 
 def scan(path: Path, bad: list[Torn]) -> Iterator[tuple[int, bytes]]:
@@ -355,6 +381,7 @@ class Journal:
 
         Raises:
             OSError: They are not; `recover_from` must run before the next try.
+            JournalError: The segment is not what it was.
         """
         if self._file is None or self.offset >= SEGMENT_SIZE:
             self._next_segment()
@@ -364,6 +391,13 @@ class Journal:
             left = left[os.write(self._file, left) :]
         _sync(self._file)
         self.offset += len(data)
+        found = os.fstat(self._file)
+        if not found.st_nlink or found.st_size != self.offset:
+            message = (
+                f"somebody else has removed or changed {self.directory} while it was "
+                f"in use ({_name(self._segment)}); results written to it may be lost"
+            )
+            raise JournalError(message)
 
     def recover_from(self, error: OSError) -> None:
         """Undo half a write, so that the same records can be written again. Blocks.
@@ -395,7 +429,7 @@ class Journal:
         """Let go of the files and the lock."""
         self._close_segment()
         if self._lock is not None:
-            os.close(self._lock)
+            unlock(self._lock)
             self._lock = None
 
 

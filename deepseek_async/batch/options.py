@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from math import inf
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, TypedDict, cast
 
 from msgspec import Struct
 
@@ -102,9 +102,8 @@ class Settings(Struct, kw_only=True):
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     def __post_init__(self) -> None:
-        part, parts = self.shard
-        if not 0 <= part < parts:
-            message = "shard must be (i, n) with 0 <= i < n"
+        if not _is_shard(self.shard):
+            message = "shard must be (i, n), whole numbers with 0 <= i < n"
             raise ConfigurationError(message)
         if self.order not in {"completed", "input"}:
             message = "order must be 'completed' or 'input'"
@@ -150,3 +149,13 @@ class Settings(Struct, kw_only=True):
 
 
 _OWN = frozenset({"order", "journal", "now"})
+
+
+def _is_shard(value: object) -> bool:
+    if not isinstance(value, tuple | list):
+        return False
+    parts = list(cast("Sequence[object]", value))
+    if len(parts) != 2 or not all(type(part) is int for part in parts):  # noqa: PLR2004
+        return False
+    part, count = cast("list[int]", parts)
+    return 0 <= part < count

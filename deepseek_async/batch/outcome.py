@@ -7,7 +7,7 @@
 | no connection         | overload      | as by policy | no       |
 | lost, timed out       | overload      | as by policy | possibly |
 | unreadable 200        | says nothing  | as by policy | possibly |
-| 401, 402              | says nothing  | no: stop all | no       |
+| 401, 402, 403         | says nothing  | no: stop all | no       |
 | 400 and other         | says nothing  | no           | no       |
 """
 
@@ -28,6 +28,7 @@ from ..errors import (
     EmptyResponseError,
     InsufficientBalanceError,
     InternalServerError,
+    PermissionDeniedError,
     RateLimitError,
     RequestTimeoutError,
     ResponseDecodeError,
@@ -73,6 +74,8 @@ def fatal_reason(error: DeepSeekError) -> str | None:
     """Why no further request can succeed, or `None`."""
     if isinstance(error, AuthenticationError):
         return "authentication"
+    if isinstance(error, PermissionDeniedError):
+        return "permission"
     if isinstance(error, SpendLimitError):
         return "spend_limit"
     return "balance" if isinstance(error, InsufficientBalanceError) else None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
+import warnings
 from collections import deque
 from collections.abc import Callable
 from decimal import Decimal
@@ -13,6 +15,8 @@ from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
+
+from ..errors import DeepSeekWarning
 
 INTERVAL: Final = 0.5
 LINE_INTERVAL: Final = 10.0
@@ -160,6 +164,49 @@ class Display:
         if self._live is not None:
             self._live(None)
             self._live = None
+
+
+class Telling:
+    """Tells somebody how far a batch is: twice a second, and at its end.
+
+    Args:
+        told: A function of the state, or `True` for a `Display`.
+        state: The state.
+    """
+
+    def __init__(
+        self,
+        told: Callable[[Progress], None] | bool,  # noqa: FBT001 - as the option is
+        state: Callable[[], Progress],
+    ) -> None:
+        self._tell: Callable[[Progress], None] | None = (
+            told if callable(told) else Display()
+        )
+        self._state = state
+        self._task = asyncio.create_task(self._run())
+
+    async def _run(self) -> None:
+        while self._tell is not None:
+            self._tell_now()
+            await asyncio.sleep(INTERVAL)
+
+    def _tell_now(self) -> None:
+        if self._tell is None:
+            return
+        try:
+            self._tell(self._state())
+        except Exception as error:  # noqa: BLE001 - what is paid for goes on
+            self._tell = None
+            message = f"progress= raised {type(error).__name__} and is not told again"
+            warnings.warn(message, DeepSeekWarning, stacklevel=1)
+
+    async def aclose(self) -> None:
+        """Tell the end."""
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        self._tell_now()
+        if isinstance(self._tell, Display):
+            self._tell.close()
 
 
 def _rich_display() -> Callable[[Progress | None], None]:

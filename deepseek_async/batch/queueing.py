@@ -43,11 +43,10 @@ class Retries:
         """Seconds until the next one is due."""
         return max(0.0, self._heap[0][0] - now) if self._heap else inf
 
-    def clear(self) -> list[Item]:
-        """Take all out."""
-        items = [item for _, _, item in self._heap]
-        self._heap.clear()
-        return items
+    def remove(self, item: Item) -> None:
+        """Take one request out, if it is there."""
+        self._heap = [entry for entry in self._heap if entry[2] is not item]
+        heapq.heapify(self._heap)
 
 
 class Fresh:

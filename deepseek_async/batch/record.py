@@ -31,8 +31,7 @@ from msgspec import Raw, Struct, field
 from ..codec import CHAT
 from ..errors import DeepSeekError
 from ..types.chat import ChatCompletion
-from ..types.usage import Usage
-from .results import BatchFailed, BatchOk, BatchResult
+from .results import BatchFailed, BatchOk, BatchResult, Finished, tokens_of
 
 UNKNOWN_COST: Final = -1
 _TAIL: Final = len(',"x":"00000000"}')
@@ -147,23 +146,14 @@ def completion_body(completion: ChatCompletion) -> bytes:
     return _encode(whole)
 
 
-def tokens_of(usage: Usage) -> tuple[int, int, int, int, int]:
-    """Prompt, hit, miss, output and reasoning tokens."""
-    hit = usage.cached_tokens
-    prompt = usage.prompt_tokens
-    miss = usage.prompt_cache_miss_tokens or max(0, prompt - hit)
-    return prompt, hit, miss, usage.completion_tokens, usage.reasoning_tokens
-
-
-def to_line(result: BatchResult, digest: str, cost: int | None, ended: float) -> bytes:
+def to_line(finished: Finished, ended: float) -> bytes:
     """The record of a result, newline included.
 
     Args:
-        result: What became of the request.
-        digest: The hash of the request.
-        cost: Nano-dollars, or `None` if unknown.
+        finished: The result, and what it took.
         ended: Unix time.
     """
+    result, cost = finished.result, finished.cost
     body = (
         completion_body(result.completion)
         if isinstance(result, BatchOk)
@@ -172,12 +162,12 @@ def to_line(result: BatchResult, digest: str, cost: int | None, ended: float) ->
     record = Record(
         index=result.index,
         key=result.key,
-        hash=digest,
+        hash=finished.digest,
         status="ok" if result.ok else "err",
         attempts=max(1, len(result.attempts)),
         ended=ended,
         latency_ms=int(result.latency * 1000),
-        tokens=tokens_of(result.usage),
+        tokens=tokens_of(finished.used),
         cost=UNKNOWN_COST if cost is None else cost,
         body=Raw(body),
     )

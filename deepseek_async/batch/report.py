@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from decimal import Decimal
+from typing import Final
 
 import msgspec
 from msgspec import Struct
 
 from ..types.usage import Usage
 from .admission import LimitChange
+from .results import BatchFailed, tokens_of
+
+_SHOWN: Final = 240
 
 
 class BatchReport(Struct, kw_only=True, frozen=True):
@@ -38,6 +42,7 @@ class BatchReport(Struct, kw_only=True, frozen=True):
         seconds: From start to end.
         goodput: Answers a second.
         failures: How often which error was the last word.
+        examples: The first failure of each of these kinds: key and message.
         prefix_order: Whether cache-aware order was at work to the end.
         stop_reason: Why the batch ended early, or `None`.
         cut: Bytes of an interrupted write that were cut off the journal's end.
@@ -65,6 +70,7 @@ class BatchReport(Struct, kw_only=True, frozen=True):
     seconds: float
     goodput: float
     failures: dict[str, int]
+    examples: dict[str, str]
     prefix_order: bool
     stop_reason: str | None
     cut: int
@@ -113,7 +119,9 @@ class BatchReport(Struct, kw_only=True, frozen=True):
         if self.stop_reason:
             lines.append(("stopped", self.stop_reason))
         width = max(len(name) for name, _ in lines)
-        return "\n".join(f"{name:<{width}}  {value}" for name, value in lines)
+        shown = [f"{name:<{width}}  {value}" for name, value in lines]
+        shown += [f"first {kind}: {text}" for kind, text in self.examples.items()]
+        return "\n".join(shown)
 
     def _failed_before(self) -> str:
         return f", {self.failed_before:,} of them failed" if self.failed_before else ""
@@ -150,20 +158,25 @@ class Tally:
         self.output = 0
         self.reasoning = 0
         self.failures: Counter[str] = Counter()
+        self.examples: dict[str, str] = {}
 
     @property
     def done(self) -> int:
         """Finished requests."""
         return self.ok + self.failed
 
-    def fail(self, error: Exception) -> None:
+    def fail(self, failed: BatchFailed) -> None:
         """Count a request that failed for good."""
+        kind = type(failed.error).__name__
         self.failed += 1
-        self.failures[type(error).__name__] += 1
+        self.failures[kind] += 1
+        message = f"{failed.key}: {failed.error.message}"
+        self.examples.setdefault(kind, message[:_SHOWN])
 
     def use(self, usage: Usage) -> None:
         """Count the tokens of an answer."""
-        self.prompt += usage.prompt_tokens
-        self.hit += usage.cached_tokens
-        self.output += usage.completion_tokens
-        self.reasoning += usage.reasoning_tokens
+        prompt, hit, _, output, reasoning = tokens_of(usage)
+        self.prompt += prompt
+        self.hit += hit
+        self.output += output
+        self.reasoning += reasoning

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, NoReturn, TypeAlias
+from typing import Final, Literal, NoReturn, TypeAlias
 
 from msgspec import Struct
 
@@ -84,7 +84,8 @@ class Finished(Struct):
     Attributes:
         result: What became of the request.
         digest: The hash of the request.
-        cost: Nano-dollars, `None` if unknown.
+        cost: Nano-dollars that it cost, `None` if unknown.
+        used: Tokens that it used: none, if it has the answer of another.
         was_sent: Whether it ever reached the wire.
         is_durable: Whether the journal is to keep it: not if the account, and not the
             request, was at fault.
@@ -93,5 +94,25 @@ class Finished(Struct):
     result: BatchResult
     digest: str
     cost: int | None = 0
+    used: Usage = Usage()
     was_sent: bool = True
     is_durable: bool = True
+
+
+def tokens_of(usage: Usage) -> tuple[int, int, int, int, int]:
+    """Prompt, hit, miss, output and reasoning tokens, whatever a server says.
+
+    Counts that cannot be are set right, as money depends on them: none is negative,
+    none is absurd, and a prompt has no more hits than tokens.
+    """
+    prompt = _count(usage.prompt_tokens)
+    hit = min(_count(usage.cached_tokens), prompt)
+    output, reasoning = _count(usage.completion_tokens), usage.reasoning_tokens
+    return prompt, hit, prompt - hit, output, _count(reasoning)
+
+
+def _count(value: int) -> int:
+    return min(max(value, 0), _MOST_TOKENS)
+
+
+_MOST_TOKENS: Final = 10**12

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from time import time
 from types import TracebackType
@@ -12,7 +12,12 @@ from typing import Any, Final, Self
 
 import anyio.to_thread
 
-from ..errors import DeepSeekError, InvalidRequestError, JournalMismatchError
+from ..errors import (
+    DeepSeekError,
+    InvalidRequestError,
+    JournalError,
+    JournalMismatchError,
+)
 from .admission import Limit
 from .attempts import Attempts
 from .budget import Amount, Budget, Ledger, Tariff
@@ -27,7 +32,7 @@ from .interrupt import Interrupt
 from .journal import Journal
 from .options import Settings
 from .prefix import SETTLE, PrefixPlan
-from .progress import INTERVAL, Display, Progress
+from .progress import Progress, Telling
 from .queueing import Fresh
 from .record import to_line
 from .report import BatchReport, Tally
@@ -78,10 +83,9 @@ class Batch:
         self._cover: Cover | None = None
         self._engine: Engine | None = None
         self._source: Source | None = None
-        self._tasks: list[asyncio.Task[None]] = []
         self._main: asyncio.Task[None] | None = None
         self._interrupt: Interrupt | None = None
-        self._display: Display | None = None
+        self._telling: Telling | None = None
 
     def __repr__(self) -> str:
         return f"Batch({self._tally.done} done, {self.limit!r})"
@@ -94,7 +98,11 @@ class Batch:
         Raises:
             JournalError: It cannot be used.
             SourceError: The input is of no known kind.
+            InvalidRequestError: The batch has run already.
         """
+        if self._source is not None:
+            message = "a batch runs once: call client.batch(...) again"
+            raise InvalidRequestError(message)
         self._source = source = Source(self._requests, self._settings.total)
         intake_index = None
         if self._settings.journal is not None:
@@ -105,7 +113,11 @@ class Batch:
                 Amount(intake_index.held_cost, intake_index.held_tokens),
             )
         intake = Intake(
-            self._settings, self._wire.retry, intake_index, self._tariff, self._tally
+            self._settings,
+            self._settings.retry or self._wire.retry,
+            intake_index,
+            self._tariff,
+            self._tally,
         )
         self._figures.start(source, self._journal)
         self._engine = engine = self._make_engine()
@@ -117,11 +129,11 @@ class Batch:
             skip=self._delivery.skip,
             wake=engine.wake,
         )
-        self._main = asyncio.create_task(self._run(engine, fresh))
-        if self._settings.progress:
-            self._tasks.append(asyncio.create_task(self._show(self._settings.progress)))
         if self._settings.signals:
             self._interrupt = Interrupt(self._signalled)
+        self._main = asyncio.create_task(self._run(engine, fresh))
+        if self._settings.progress:
+            self._telling = Telling(self._settings.progress, lambda: self.progress)
         return self
 
     async def _open_journal(self, directory: Path) -> Journal:
@@ -182,20 +194,26 @@ class Batch:
         try:
             await _finish_despite_cancelling(self._main)
         finally:
-            for task in self._tasks:
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
-            if self._display is not None:
-                self._display(self.progress)
-                self._display.close()
+            if self._telling is not None:
+                await self._telling.aclose()
 
     async def _run(self, engine: Engine, fresh: Fresh) -> None:
         """Everything from the first request to the closed journal."""
-        committing = (
-            None
-            if self._committer is None
-            else asyncio.create_task(self._committer.run())
-        )
+        async with AsyncExitStack() as stack:  # each is closed, whatever others raise
+            stack.callback(self._delivery.close)
+            stack.callback(self._figures.end)
+            if self._interrupt is not None:
+                stack.callback(self._interrupt.close)
+            if self._journal is not None:
+                stack.push_async_callback(self._close_journal, self._journal)
+            if self._committer is not None:
+                committing = asyncio.create_task(self._committer.run())
+                stack.push_async_callback(_finish_despite_cancelling, committing)
+                stack.callback(self._committer.close)
+            stack.push_async_callback(fresh.aclose)
+            await self._send_all(engine, fresh)
+
+    async def _send_all(self, engine: Engine, fresh: Fresh) -> None:
         try:
             await engine.run(fresh)
             self._compare_length(engine)
@@ -203,17 +221,9 @@ class Batch:
             engine.last_error = error
             engine.stop("mismatch", drain=False)
             await engine.run(fresh)
-        finally:
-            await fresh.aclose()
-            if self._committer is not None and committing is not None:
-                self._committer.close()
-                await committing
-            if self._journal is not None:
-                await self._close_journal(self._journal)
-            if self._interrupt is not None:
-                self._interrupt.close()
-            self._figures.end()
-            self._delivery.close()
+        if engine.fatal is not None:
+            # So few rows that not enough of them were refused to stop the batch.
+            self._stop_for(*engine.fatal)
 
     def _compare_length(self, engine: Engine) -> None:
         """See that the input still has the rows that the journal has results of."""
@@ -234,7 +244,7 @@ class Batch:
         try:
             if line is not None and not self._is_stuck():
                 # If it fails, the more generous line before it stands.
-                with suppress(OSError):
+                with suppress(OSError, JournalError):
                     await anyio.to_thread.run_sync(journal.commit, line)
         finally:
             journal.close()
@@ -296,7 +306,7 @@ class Batch:
     def _finished(self, finished: Finished) -> None:
         result = finished.result
         if isinstance(result, BatchFailed):
-            self._tally.fail(result.error)
+            self._tally.fail(result)
             reason = self._watch.judge(result.error, was_sent=finished.was_sent)
             if reason is not None:
                 self._stop_for(reason, result.error)
@@ -307,7 +317,7 @@ class Batch:
             return
         assert self._engine is not None  # noqa: S101 - it runs
         self._engine.uncommitted += 1
-        line = to_line(result, finished.digest, finished.cost, time())
+        line = to_line(finished, time())
         self._committer.add(line, finished)
 
     def _rejected(self, rejected: Rejected) -> None:
@@ -317,7 +327,7 @@ class Batch:
         assert self._engine is not None  # noqa: S101 - it runs
         self._engine.uncommitted -= len(group)
         for finished in group:
-            self._ledger.record(finished.cost, finished.result.usage)
+            self._ledger.record(finished.cost, finished.used)
             self._delivery.put(finished.result)
         if self._committer is not None and self._committer.failure is not None:
             self._engine.stop("journal")
@@ -389,13 +399,6 @@ class Batch:
         return self._committer is not None and self._committer.is_stuck
 
     # Figures
-
-    async def _show(self, progress: bool | Callable[[Progress], None]) -> None:  # noqa: FBT001
-        show = progress if callable(progress) else Display()
-        self._display = show if isinstance(show, Display) else None
-        while True:
-            show(self.progress)
-            await asyncio.sleep(INTERVAL)
 
     @property
     def progress(self) -> Progress:

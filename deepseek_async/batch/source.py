@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import os
 from collections import deque
@@ -145,6 +146,11 @@ class Source:
                 await self._read_file(self._file)
         except StopAsyncIteration:
             self.is_exhausted = True
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            self._fail(SourceError("the source of requests was cancelled"))
         except Exception as error:  # noqa: BLE001 - the caller's own code; raised later
             self._fail(error)
 
@@ -182,11 +188,14 @@ class Source:
         return bool(self._ahead) or not self.is_exhausted
 
     async def aclose(self) -> None:
-        """Close what was left early."""
+        """Close what was left early; what that raises is a failure of the source."""
         for given in (self._async, self._file):
             close = getattr(given, "aclose", None) or getattr(given, "close", None)
-            if close is not None and (ended := close()) is not None:
-                await ended
+            try:
+                if close is not None and (ended := close()) is not None:
+                    await ended
+            except Exception as error:  # noqa: BLE001 - the caller's own code
+                self.failure = self.failure or error
 
 
 def error_of(value: object) -> InvalidRequestError | None:

@@ -13,6 +13,7 @@ _JUDGED: Final = 20
 
 MESSAGES: Final = {
     "authentication": "the server refuses the API key",
+    "permission": "the API key may not do this",
     "balance": "the account has run out of money",
     "spend_limit": "the client's spend limit is used up",
     "systematic": f"the first {_SAME_FAILURE} requests all failed alike",

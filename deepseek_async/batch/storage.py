@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -35,7 +38,7 @@ def open_for_reading(path: Path) -> BinaryIO:
 
 
 def locked(path: Path) -> int:
-    """Take a lock file; close the descriptor to unlock.
+    """Take a lock file; `unlock` gives it back.
 
     Raises:
         JournalLockedError: Another process has it.
@@ -56,6 +59,58 @@ def locked(path: Path) -> int:
     return file
 
 
+def unlock(file: int) -> None:
+    """Give a lock file back.
+
+    Args:
+        file: What `locked` returned.
+    """
+    with contextlib.suppress(OSError):
+        os.ftruncate(file, 0)
+    os.close(file)
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a process has a lock file, found out without getting in its way.
+
+    Raises:
+        JournalError: It cannot be read.
+    """
+    try:
+        file = os.open(path, os.O_RDONLY | NO_FOLLOW)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        message = f"{path} cannot be read: {error.strerror}"
+        raise JournalError(message) from error
+    try:
+        # Trying the lock would make a runner that begins just now fail. It names its
+        # process there, so the lock is tried only if that one is alive.
+        return _is_alive(os.pread(file, 20, 0)) and not _is_free(file)
+    finally:
+        os.close(file)
+
+
+def _is_alive(process: bytes) -> bool:
+    try:
+        os.kill(int(process), 0)
+    except (ValueError, OverflowError, ProcessLookupError):
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def _is_free(file: int) -> bool:
+    if sys.platform == "win32":
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
 def write_durably(path: Path, data: bytes) -> None:
     """Put a file in place whole or not at all."""
     draft = path.with_name(path.name + ".new")
@@ -70,6 +125,28 @@ def write_durably(path: Path, data: bytes) -> None:
         os.close(file)
     draft.replace(path)
     sync_directory(path.parent)
+
+
+@contextlib.contextmanager
+def drafted(path: Path) -> Iterator[Path]:
+    """A file to write in place of another one, which it replaces once it is whole.
+
+    Args:
+        path: The file to be; what is no ordinary file, such as a pipe, is written
+            itself.
+    """
+    if path.exists() and not path.is_file():
+        yield path
+        return
+    file, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(file)
+    draft = Path(name)
+    try:
+        yield draft
+        draft.replace(path)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
 
 
 def sync_directory(path: Path) -> None:

@@ -33,7 +33,7 @@ _ENDPOINT: Final = "/chat/completions"
 _PLACE: Final = re.compile(r"\{\{|\}\}|\{([^{}]*)\}")
 _NOT_FROM_DATA: Final = frozenset({*CallOptions.__annotations__, "extra_body"})
 _SHOWN: Final = 200
-_encode: Final = msgspec.json.Encoder().encode
+_encode: Final = msgspec.json.Encoder(order="deterministic").encode
 
 
 class Reading:
@@ -86,7 +86,7 @@ class Reading:
         if self._request is not None:
             return None
         if (pair := _pair(row)) is not None:
-            return str(pair[0])
+            return _key_in({"key": pair[0]}, "key", where)
         return custom_id_of(row, where)
 
     def params_of(
@@ -296,16 +296,19 @@ def _filled(found: re.Match[str], columns: Mapping[str, Any], where: str) -> str
     if value is None:
         message = f"{where}: column {name!r} is null"
         raise InvalidRequestError(message, param=name)
-    return value if isinstance(value, str) else _encode(value).decode()
+    if isinstance(value, str):
+        return value
+    shown = _encode(value).decode()
+    # Dates and decimals, which tables have, are texts in JSON.
+    return shown[1:-1] if shown.startswith('"') else shown
 
 
-def digest_of(value: object) -> str:
-    """A hash of JSON values, 16 hexadecimal digits."""
+def digest_of(value: object) -> str | None:
+    """A hash of JSON values, 16 hexadecimal digits; `None` if they are none."""
     try:
-        encoded = _encode(value)
+        return _hash(_encode(value))
     except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError):
-        encoded = b"?"  # what cannot be encoded is refused before it is sent, too
-    return _hash(encoded)
+        return None
 
 
 def _fingerprint(value: object) -> str:
@@ -313,7 +316,7 @@ def _fingerprint(value: object) -> str:
         return ""
     if callable(value):
         return _hash(_source_of(value))
-    return digest_of(value)
+    return digest_of(value) or _hash(repr(value).encode("utf-8", "replace"))
 
 
 def _source_of(function: Callable[..., Any]) -> bytes:

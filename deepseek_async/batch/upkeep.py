@@ -15,11 +15,10 @@ from msgspec import Struct
 from ..errors import (
     DeepSeekWarning,
     JournalError,
-    JournalLockedError,
     JournalMismatchError,
 )
 from .budget import dollars
-from .export import Catalogue
+from .catalogue import Catalogue
 from .journal import (
     LOCK,
     Journal,
@@ -30,7 +29,7 @@ from .journal import (
     segments,
 )
 from .record import Mark, decode_mark, held_line
-from .storage import locked, private, sync_directory
+from .storage import is_locked, locked, private, sync_directory, unlock
 
 _AT_ONCE: Final = 1 << 20
 
@@ -87,24 +86,17 @@ def status(directory: str | os.PathLike[str]) -> JournalStatus:
         tokens=catalogue.index.tokens,
         size=sum(part.stat().st_size for part in segments(path)),
         shard=manifest.shard,
-        is_running=_is_running(path),
+        is_running=is_locked(path / LOCK),
         damage=catalogue.bad,
     )
-
-
-def _is_running(path: Path) -> bool:
-    try:
-        held = locked(path / LOCK)
-    except JournalLockedError:
-        return True
-    os.close(held)
-    return False
 
 
 def repair(directory: str | os.PathLike[str]) -> list[Torn]:
     """Rewrite the segments that hold damage, keeping every whole record.
 
-    The old file stays beside the new one as `NAME.damaged`.
+    The old file stays beside the new one as `NAME.damaged`. What a lost record cost is
+    not known, so each counts as the dearest of the others, among what may have been
+    billed.
 
     Returns:
         What was left out.
@@ -114,7 +106,7 @@ def repair(directory: str | os.PathLike[str]) -> list[Torn]:
         JournalError: It is none, or cannot be read or written.
     """
     path = Path(directory)
-    read_manifest(path)
+    manifest = read_manifest(path)
     held = locked(path / LOCK)
     try:
         found = [torn for part in segments(path) for torn in _repaired(part)]
@@ -123,8 +115,22 @@ def repair(directory: str | os.PathLike[str]) -> list[Torn]:
         message = f"the journal {path} cannot be repaired: {error.strerror}"
         raise JournalError(message) from error
     finally:
-        os.close(held)
+        unlock(held)
+    lost = sum(not torn.is_torn for torn in found)
+    if lost:
+        _hold_for(lost, Journal(path, manifest.job, manifest.shard))
     return found
+
+
+def _hold_for(lost: int, journal: Journal) -> None:
+    """Count lost records among what may have been billed."""
+    known = journal.index
+    cost = known.held_cost + lost * known.most_cost
+    tokens = known.held_tokens + lost * known.most_tokens
+    try:
+        journal.commit(held_line(cost, tokens))
+    finally:
+        journal.close()
 
 
 def _repaired(path: Path) -> list[Torn]:
@@ -138,9 +144,17 @@ def _repaired(path: Path) -> list[Torn]:
         for _, line in scan(path, []):
             file.write(line)
         _sync(file)
-    path.rename(path.with_name(path.name + ".damaged"))
-    draft.rename(path)
+    os.link(path, _unused(path.with_name(path.name + ".damaged")))
+    draft.replace(path)  # at no moment is there no segment of that name
     return bad
+
+
+def _unused(path: Path) -> Path:
+    number, found = 1, path
+    while found.exists():
+        number += 1
+        found = path.with_name(f"{path.name}{number}")
+    return found
 
 
 def _sync(file: IO[bytes]) -> None:
@@ -172,6 +186,9 @@ def merge(
     path = Path(target)
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         message = f"{path} is taken; give the name of a new directory"
+        raise JournalError(message)
+    if len({Path(source).resolve() for source in sources}) < len(sources):
+        message = "a journal is among the sources twice"
         raise JournalError(message)
     manifests = [read_manifest(Path(source)) for source in sources]
     for source, manifest in zip(sources, manifests, strict=True):
@@ -217,9 +234,12 @@ def _join(directory: Path, job: dict[str, str], sources: list[Path]) -> None:
             catalogue = Catalogue(source)
             catalogue.check()
             _append(journal, catalogue, source)
-            cost += catalogue.index.held_cost
-            tokens += catalogue.index.held_tokens
-        journal.commit(held_line(cost, tokens))
+            found = catalogue.index
+            cost += found.held_cost + found.cost
+            tokens += found.held_tokens + found.tokens
+        # Records that another one supersedes stay behind; what they cost does not.
+        kept = journal.index
+        journal.commit(held_line(cost - kept.cost, tokens - kept.tokens))
     finally:
         journal.close()
 

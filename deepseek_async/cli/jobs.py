@@ -22,7 +22,7 @@ from ..batch import (
     Limit,
     Settings,
 )
-from ..batch.export import export as export_journal
+from ..batch.export import export as export_journal, writer_of
 from ..batch.plan import make_plan
 from ..batch.upkeep import (
     JournalStatus,
@@ -37,7 +37,7 @@ from .options import BaseURL, Concurrency, Emulate, Prompt, RowModel, System
 from .rows import row_options
 
 STOPPED: Final = 5
-_FATAL: Final = frozenset({"authentication", "balance"})
+_FATAL: Final = frozenset({"authentication", "permission", "balance"})
 _CEILINGS: Final = frozenset(
     {"cost", "tokens", "failures", "failure_ratio", "wall_time", "spend_limit"}
 )
@@ -174,6 +174,7 @@ def run(  # noqa: PLR0913 - each is an option of the command line
     once. Either way, the same command goes on later.
     """
     require_key(emulate=emulate)
+    _check_outputs(source, journal, output, errors)
     options = _options(
         prompt=prompt,
         system=system,
@@ -205,6 +206,26 @@ def run(  # noqa: PLR0913 - each is an option of the command line
     if output is not None:
         export_journal(journal, output, errors=errors)
     return exit_code(report, stop)
+
+
+def _check_outputs(
+    source: str, journal: Path, output: Path | None, errors: Path | None
+) -> None:
+    """See that what a job is paid for can be written afterwards."""
+    if output is None:
+        if errors is not None:
+            message = "--errors goes with --output"
+            raise CommandError(message)
+        return
+    writer_of(journal, output, errors=errors)
+    for path in (output, errors):
+        if path is not None and path.exists() and _is_same(path, Path(source)):
+            message = f"{path} is the input"
+            raise CommandError(message)
+
+
+def _is_same(path: Path, other: Path) -> bool:
+    return other.exists() and path.samefile(other)
 
 
 def _money(text: str) -> Decimal:

@@ -9,7 +9,7 @@ from pathlib import Path
 sys.path.append(str(Path(__file__).parent.parent))
 
 from batch.fakes import FakeWire, asks, make
-from deepseek_async.batch.export import read_results
+from deepseek_async.batch.catalogue import read_results
 from deepseek_async.batch.upkeep import status
 
 COUNT = 400

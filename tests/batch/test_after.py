@@ -20,7 +20,8 @@ from deepseek_async import (
     RetryPolicy,
 )
 from deepseek_async.batch import BatchError, JournalError, Settings
-from deepseek_async.batch.export import COLUMNS, Catalogue, export, to_batch_line
+from deepseek_async.batch.catalogue import Catalogue
+from deepseek_async.batch.export import COLUMNS, export, to_batch_line
 from deepseek_async.batch.plan import make_plan
 from deepseek_async.batch.upkeep import status
 from deepseek_async.request import WireRequest

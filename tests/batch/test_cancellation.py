@@ -23,7 +23,7 @@ from faults.wire import FaultServer, Reply, Request, send, stall
 
 from deepseek_async import AsyncDeepSeek, BatchOk, RetryPolicy
 from deepseek_async.batch import Limit, journal as journal_module
-from deepseek_async.batch.export import read_results
+from deepseek_async.batch.catalogue import read_results
 from deepseek_async.batch.storage import locked
 
 ROWS = 5

@@ -13,7 +13,7 @@ import pytest
 from batch.fakes import QUICK, FakeWire, answer_to, asks, collect, make
 from deepseek_async import ChatCompletion, ConnectionLostError, ServiceUnavailableError
 from deepseek_async.batch import BatchStoppedError, Budget
-from deepseek_async.batch.export import Catalogue
+from deepseek_async.batch.catalogue import Catalogue
 from deepseek_async.batch.upkeep import merge, status
 from deepseek_async.request import WireRequest
 

@@ -32,7 +32,8 @@ from deepseek_async.batch import (
     JournalLockedError,
     JournalMismatchError,
 )
-from deepseek_async.batch.export import export, read_results
+from deepseek_async.batch.catalogue import read_results
+from deepseek_async.batch.export import export
 from deepseek_async.batch.journal import Journal, read_manifest, segments
 from deepseek_async.batch.record import is_whole
 from deepseek_async.batch.upkeep import merge, repair, status

@@ -284,12 +284,12 @@ async def test_packed_and_columnar_files(
     cli: RunsCLI, api: DeepSeekEmulator, tmp_path: Path
 ) -> None:
     """Whatever the library reads, the command reads: gzip, Zstandard, Parquet."""
-    zstandard = pytest.importorskip("zstandard")
+    zstd = pytest.importorskip("backports.zstd")
     arrow = pytest.importorskip("pyarrow")
     parquet = pytest.importorskip("pyarrow.parquet")
     api.answer = echo
     (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(b'{"q": "gz"}\n'))
-    (tmp_path / "a.csv.zst").write_bytes(zstandard.compress(b"q\nzst\n"))
+    (tmp_path / "a.csv.zst").write_bytes(zstd.compress(b"q\nzst\n"))
     parquet.write_table(arrow.table({"q": ["columns"]}), tmp_path / "a.parquet")
 
     for name, text in (("jsonl.gz", "gz"), ("csv.zst", "zst"), ("parquet", "columns")):
