@@ -31,7 +31,7 @@ from ..batch.upkeep import (
     status as status_of,
 )
 from .connection import connect, require_key
-from .console import complain
+from .console import complain, note
 from .exits import CommandError, ExitCode
 from .options import BaseURL, Concurrency, Emulate, Prompt, RowModel, System
 from .rows import row_options
@@ -201,6 +201,8 @@ def run(  # noqa: PLR0913 - each is an option of the command line
         _run(source, options, limit=limit, base_url=base_url, emulate=emulate)
     )
     sys.stderr.write(report.to_table() + "\n")
+    if report.stop_reason is not None:
+        note("the same command goes on where this run ended")
     if as_json:
         sys.stdout.write(report.to_json().decode() + "\n")
     if output is not None:
