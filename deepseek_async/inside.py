@@ -1,0 +1,226 @@
+"""aiohttp from the inside: every member that is used though it is not documented.
+
+They save more than they risk: aiohttp's documented ways are made for every kind of
+request and of reader, and cost accordingly. When this module is imported, a sample is
+sent through all of them. If aiohttp is not, or no longer, what it is taken for here,
+`KNOWN` is false, and whoever would use this module goes the documented way.
+"""
+
+# ruff: noqa: SLF001
+# pyright: reportPrivateUsage=false
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Generator, Mapping
+from types import FunctionType
+from typing import Any, Final, cast
+
+import aiohttp
+from aiohttp import client, http_writer
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.http import RawResponseMessage
+
+_serialize: Final = cast(
+    "Callable[[str, Mapping[str, str]], bytes]",
+    getattr(http_writer, "_serialize_headers", None),
+)
+
+Head = tuple[RawResponseMessage, aiohttp.StreamReader]
+
+
+def head_of(status_line: str, headers: Mapping[str, str]) -> bytes:
+    """The bytes of a request's head.
+
+    Args:
+        status_line: Method, target and version.
+        headers: In the order in which they are sent.
+
+    Raises:
+        ValueError: There is a control character in it, such as a line break.
+    """
+    return _serialize(status_line, headers)
+
+
+async def ask(protocol: ResponseHandler | None, sent: bytes) -> Head:
+    """Write a request, in one piece, and wait for the response head.
+
+    Args:
+        protocol: That of a connection without a request under way.
+        sent: Head and body.
+
+    Returns:
+        The head, informational ones skipped, and the body's reader.
+
+    Raises:
+        ClientConnectionResetError: The connection is gone.
+    """
+    transport = None if protocol is None else protocol.transport
+    if protocol is None or transport is None or transport.is_closing():
+        reason = "Cannot write to closing transport"
+        raise aiohttp.ClientConnectionResetError(reason)
+    protocol.set_response_params(read_until_eof=True)
+    transport.write(sent)
+    while True:
+        head = await protocol.read()
+        if not 100 <= head[0].code < 200 or head[0].code == 101:  # noqa: PLR2004
+            return head
+
+
+def wait_of(content: aiohttp.StreamReader) -> asyncio.Future[None] | None:
+    """What to await before there are bytes to take, `None` if there is nothing to.
+
+    Args:
+        content: The reader of a body, and not of a subclass.
+
+    Raises:
+        Exception: What ended the body before its time.
+    """
+    if content._exception is not None:
+        raise content._exception
+    if content._buffer or content._eof:
+        return None
+    if content._waiter is not None or not content._protocol.connected:
+        message = "the body has another reader, or no connection any more"
+        raise RuntimeError(message)
+    content._waiter = content._loop.create_future()
+    return content._waiter
+
+
+def take(content: aiohttp.StreamReader) -> bytes:
+    """Take all bytes that have arrived.
+
+    aiohttp keeps them as the HTTP chunks cut them, settles accounts for each and tells
+    the connection to go on, which is a way through its parser each time. Here they are
+    joined, and the connection is told only if it had been told to stop.
+
+    Args:
+        content: The reader of a body, and not of a subclass.
+    """
+    pieces = content._buffer
+    if not pieces:
+        return b""
+    data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    pieces.clear()
+    if content._protocol._reading_paused:
+        pieces.append(data)
+        return content.read_nowait()
+    content._size = 0
+    content._cursor += len(data)
+    if content._http_chunk_splits:
+        content._http_chunk_splits.clear()
+    return data
+
+
+def left_in(content: aiohttp.StreamReader) -> bytes:
+    """Take what had arrived before a body failed; aiohttp would raise the failure."""
+    pieces = getattr(content, "_buffer", None)
+    if not pieces:
+        return b""
+    data = b"".join(pieces)
+    pieces.clear()
+    return data
+
+
+def _request_of_aiohttp() -> object:
+    """`ClientSession._request`, unless something has been put in its place already."""
+    found: object = vars(client.ClientSession).get("_request")
+    is_own = (
+        isinstance(found, FunctionType)
+        and found.__code__.co_filename == client.__file__
+    )
+    return found if is_own else None
+
+
+_REQUEST: Final = _request_of_aiohttp()
+
+
+def is_stubbed() -> bool:
+    """Whether something else answers in the place of aiohttp's sessions.
+
+    Stubs for tests are put there, and so are some tracers.
+    """
+    return client.ClientSession._request is not _REQUEST
+
+
+def is_traced(http: aiohttp.ClientSession) -> bool:
+    """Whether a session was given somebody to listen when it was made."""
+    return bool(http.trace_configs or getattr(http, "_middlewares", ()))
+
+
+class _Sample:
+    """A loop, a transport and a future: as much of each as a sample needs."""
+
+    sent = b""
+
+    def create_future(self) -> _Sample:
+        return _Sample()
+
+    def __await__(self) -> Generator[None, None, None]:
+        yield
+
+    def is_closing(self) -> bool:
+        return False
+
+    def write(self, data: bytes) -> None:
+        self.sent += data
+
+    def done(self) -> bool:
+        return False
+
+    def set_result(self, _: object) -> None:
+        self.sent = b"awake"
+
+
+def _end_of(asking: Coroutine[Any, Any, Head]) -> Head:
+    try:
+        asking.send(None)
+    except StopIteration as stop:
+        return cast("Head", stop.value)
+    message = "it waits"
+    raise RuntimeError(message)
+
+
+def _is_known() -> bool:
+    """Whether a sample comes through as it should."""
+    sample: Any = _Sample()
+    protocol = ResponseHandler(loop=sample)
+    protocol.transport = sample
+    asking = ask(protocol, head_of("POST / HTTP/1.1", {"Host": "a"}) + b"{}")
+    asking.send(None)
+    protocol.data_received(
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n"
+        b"a: b\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nc\r\n1"
+    )
+    message, content = _end_of(asking)
+    found = [take(content), wait_of(content)]
+    protocol.data_received(b"\r\nd\r\n1\r\ne\r\n0\r\n\r\n")
+    size, read, taken = content._size, content._cursor, take(content)
+    try:
+        head_of("POST / HTTP/1.1", {"Host": "a\r\nb: c"})
+    except ValueError:
+        is_checked = True
+    else:
+        is_checked = False
+    return (
+        sample.sent == b"POST / HTTP/1.1\r\nHost: a\r\n\r\n{}"
+        and (message.code, message.headers["A"]) == (200, "b")
+        and found[0] == b"c"
+        and getattr(found[1], "sent", None) == b"awake"
+        and (size, read, taken) == (2, 1, b"de")
+        and content.is_eof()
+        and wait_of(content) is None
+        and not protocol.should_close
+        and is_checked
+    )
+
+
+def _is_known_for_sure() -> bool:
+    try:
+        return _is_known()
+    except Exception:  # noqa: BLE001 - however it differs, it is not what we know
+        return False
+
+
+KNOWN: Final = _is_known_for_sure()
+"""Whether aiohttp is what this module takes it for."""
