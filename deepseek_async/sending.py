@@ -116,7 +116,7 @@ class Sender:
         http: aiohttp.ClientSession,
         connector: Connector,
         base_url: BaseURL,
-        sign: Callable[[WireRequest], dict[str, str]],
+        sign: Callable[[WireRequest], Mapping[str, str]],
         proxy: str | None,
     ) -> None:
         self._http = http

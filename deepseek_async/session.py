@@ -12,12 +12,13 @@ import asyncio
 import os
 import ssl
 import threading
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import suppress
 from typing import Final, Protocol
 
 import aiohttp
 import anyio
+from multidict import CIMultiDict
 
 from .errors import (
     ClientClosedError,
@@ -312,9 +313,9 @@ class SessionManager:
                 session.slots.release()
         raise failure or ClientClosedError("the client was closed meanwhile")
 
-    def headers_of(self, request: WireRequest) -> dict[str, str]:
+    def headers_of(self, request: WireRequest) -> Mapping[str, str]:
         """The headers of a request, the key among them: not to be kept."""
-        headers = {
+        headers: dict[str, str] = {
             "Authorization": self._key.bearer(),
             "Accept": "text/event-stream" if request.stream else "application/json",
             # Tiny pieces gain nothing from compression, and bombs are kept out.
@@ -323,9 +324,11 @@ class SessionManager:
         }
         if request.body:
             headers["Content-Type"] = "application/json"
-        if request.headers:
-            headers |= request.headers
-        return headers
+        if not request.headers:
+            return headers
+        merged = CIMultiDict(headers)
+        merged.update(request.headers)
+        return merged
 
     async def sleep(self, seconds: float, wake: asyncio.Event) -> None:
         """Wait, but not beyond the closing of the client.

@@ -312,6 +312,8 @@ class LiveResponse:
         except (APIConnectionError, TimeoutError):
             parts.append(self.salvage())
         self.close()
+        if self.status == 101:  # noqa: PLR2004 - aiohttp leaves it to us to end it
+            self._response.close()
         return b"".join(parts)
 
     async def drain(self, seconds: float, limit: int = 65_536) -> None:
