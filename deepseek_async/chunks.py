@@ -162,7 +162,8 @@ class PayloadReader(Generic[C]):
             return []
         if not events.startswith(_DATA) or not events.endswith(b"\n\n"):
             return None
-        payloads = events[len(_DATA) : -2].split(_NEXT_DATA)
+        payloads = events.split(_NEXT_DATA)
+        payloads[0] = payloads[0][len(_DATA) :]
         if events.count(b"\n") != 2 * len(payloads) or b"\r" in events:
             return None
         decode = self._codec.decode_strictly
