@@ -42,15 +42,15 @@ def head_of(status_line: str, headers: Mapping[str, str]) -> bytes:
     return _serialize(status_line, headers)
 
 
-async def ask(protocol: ResponseHandler | None, sent: bytes) -> Head:
-    """Write a request, in one piece, and wait for the response head.
+def write(protocol: ResponseHandler | None, sent: bytes) -> ResponseHandler:
+    """Write a request, in one piece.
 
     Args:
         protocol: That of a connection without a request under way.
         sent: Head and body.
 
     Returns:
-        The head, informational ones skipped, and the body's reader.
+        The same protocol, ready for the response.
 
     Raises:
         ClientConnectionResetError: The connection is gone.
@@ -61,6 +61,19 @@ async def ask(protocol: ResponseHandler | None, sent: bytes) -> Head:
         raise aiohttp.ClientConnectionResetError(reason)
     protocol.set_response_params(read_until_eof=True)
     transport.write(sent)
+    return protocol
+
+
+async def read_head(protocol: ResponseHandler) -> Head:
+    """Wait for a response head, and the reader of its body; skip informational ones.
+
+    Args:
+        protocol: That of a connection to which a request was written.
+
+    Raises:
+        HttpProcessingError: What came is not HTTP.
+        ClientError: The connection was lost.
+    """
     while True:
         head = await protocol.read()
         if not 100 <= head[0].code < 200 or head[0].code == 101:  # noqa: PLR2004
@@ -172,9 +185,9 @@ class _Sample:
         self.sent = b"awake"
 
 
-def _end_of(asking: Coroutine[Any, Any, Head]) -> Head:
+def _end_of(reading: Coroutine[Any, Any, Head]) -> Head:
     try:
-        asking.send(None)
+        reading.send(None)
     except StopIteration as stop:
         return cast("Head", stop.value)
     message = "it waits"
@@ -186,13 +199,14 @@ def _is_known() -> bool:
     sample: Any = _Sample()
     protocol = ResponseHandler(loop=sample)
     protocol.transport = sample
-    asking = ask(protocol, head_of("POST / HTTP/1.1", {"Host": "a"}) + b"{}")
-    asking.send(None)
+    write(protocol, head_of("POST / HTTP/1.1", {"Host": "a"}) + b"{}")
+    reading = read_head(protocol)
+    reading.send(None)
     protocol.data_received(
         b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n"
         b"a: b\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nc\r\n1"
     )
-    message, content = _end_of(asking)
+    message, content = _end_of(reading)
     found = [take(content), wait_of(content)]
     protocol.data_received(b"\r\nd\r\n1\r\ne\r\n0\r\n\r\n")
     size, read, taken = content._size, content._cursor, take(content)

@@ -21,7 +21,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.payload import BytesPayload
 from yarl import URL
 
-from .inside import KNOWN, ask, head_of, is_stubbed, is_traced
+from .inside import KNOWN, head_of, is_stubbed, is_traced, read_head, write
 from .opening import Connector
 from .request import WireRequest
 from .settings import BaseURL
@@ -75,16 +75,31 @@ Response = aiohttp.ClientResponse | DirectResponse
 
 
 class _Route(aiohttp.ClientRequest):
-    """Where the connector is to connect to; not itself sent."""
+    """Where the connector is to connect to; not itself sent.
 
-    _key: ConnectionKey | None = None
+    Args:
+        origin: Scheme, host and port.
+        http: The session of the running loop.
+    """
+
+    def __init__(self, origin: str, http: aiohttp.ClientSession) -> None:
+        url = URL(origin, encoded=True)
+        super().__init__("POST", url, loop=asyncio.get_running_loop(), session=http)
+        self._key = super().connection_key
+        self.host_header = self.headers["Host"]
 
     @property
     def connection_key(self) -> ConnectionKey:
         """What connections are pooled by."""
-        if self._key is None:
-            self._key = super().connection_key
         return self._key
+
+
+def _route_to(origin: str, http: aiohttp.ClientSession) -> _Route | None:
+    """A route, or `None` if aiohttp's request is not the one we know."""
+    try:
+        return _Route(origin, http)
+    except Exception:  # noqa: BLE001 - however it differs
+        return None
 
 
 class Sender:
@@ -102,7 +117,6 @@ class Sender:
     __slots__ = (
         "_connector",
         "_http",
-        "_is_direct",
         "_limits",
         "_proxy",
         "_route",
@@ -124,14 +138,12 @@ class Sender:
         self._url = base_url
         self._sign = sign
         self._proxy = proxy
-        self._limits: dict[float | None, aiohttp.ClientTimeout] = {}
+        self._limits = aiohttp.ClientTimeout()
         self._urls: dict[tuple[str, bool], URL] = {}
-        origin = URL(base_url.origin, encoded=True)
-        loop = asyncio.get_running_loop()
-        self._route = _Route("POST", origin, loop=loop, session=http)
-        self._is_direct = (
-            KNOWN and proxy is None and not http.trust_env and not is_traced(http)
-        )
+        #: `None`: everything goes the ordinary way.
+        self._route: _Route | None = None
+        if KNOWN and proxy is None and not http.trust_env and not is_traced(http):
+            self._route = _route_to(base_url.origin, http)
 
     def send(
         self, request: WireRequest, connect: float | None
@@ -148,16 +160,17 @@ class Sender:
         Raises:
             Exception: Whatever aiohttp raises; its frames hold key and prompt.
         """
-        limits = self._limits.get(connect)
-        if limits is None:
-            limits = self._limits[connect] = aiohttp.ClientTimeout(connect=connect)
+        limits = self._limits
+        if limits.connect != connect:
+            limits = self._limits = aiohttp.ClientTimeout(connect=connect)
+        route = self._route
         if (
-            self._is_direct
+            route is not None
             and request.method == "POST"
             and len(request.body) <= _SMALL_BODY
             and not is_stubbed()
         ):
-            return self._send_directly(request, limits)
+            return self._send_directly(request, route, limits)
         return self._send_ordinarily(request, limits)
 
     async def _send_ordinarily(
@@ -174,28 +187,30 @@ class Sender:
         )
 
     async def _send_directly(
-        self, request: WireRequest, limits: aiohttp.ClientTimeout
+        self, request: WireRequest, route: _Route, limits: aiohttp.ClientTimeout
     ) -> DirectResponse:
         try:
-            connection = await self._connector.connect(self._route, [], limits)
+            connection = await self._connector.connect(route, [], limits)
         except TimeoutError as error:
             raise aiohttp.ConnectionTimeoutError from error
         try:
-            message, content = await ask(connection.protocol, self._bytes_of(request))
+            # No local here, or in any frame that waits, holds what is written.
+            protocol = write(connection.protocol, self._bytes_of(request, route))
+            message, content = await read_head(protocol)
         except HttpProcessingError as error:
             connection.close()
             raise aiohttp.ClientResponseError(
-                self._route.request_info, (), status=error.code, message=error.message
+                route.request_info, (), status=error.code, message=error.message
             ) from error
         except BaseException:
             connection.close()
             raise
         return DirectResponse(connection, message.code, message.headers, content)
 
-    def _bytes_of(self, request: WireRequest) -> bytes:
+    def _bytes_of(self, request: WireRequest, route: _Route) -> bytes:
         """What goes over the wire, as the ordinary way would write it."""
         headers = {
-            "Host": self._route.headers["Host"],
+            "Host": route.host_header,
             **self._sign(request),
             "Content-Length": str(len(request.body)),
         }

@@ -55,9 +55,9 @@ def directly(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     paths: list[str] = []
     send_directly = sending.Sender._send_directly
 
-    async def noted(self: Any, request: Any, limits: Any) -> Any:
+    async def noted(self: Any, request: Any, *others: Any) -> Any:
         paths.append(request.path)
-        return await send_directly(self, request, limits)
+        return await send_directly(self, request, *others)
 
     monkeypatch.setattr(sending.Sender, "_send_directly", noted)
     return paths
@@ -361,6 +361,18 @@ def test_another_aiohttp_is_found_out(
     monkeypatch.setattr(place, name, value)
 
     assert not inside._is_known_for_sure()
+
+
+@limited(5.0)
+async def test_another_request_of_aiohttp_is_no_obstacle(
+    directly: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If no route can be made of aiohttp's request, calls go the ordinary way."""
+    monkeypatch.setattr(sending._Route, "__init__", _refuse)
+    async with served(good) as (_server, client):
+        await ask(client)
+
+    assert not directly
 
 
 def test_a_wrapped_session_is_never_taken_for_the_original(
