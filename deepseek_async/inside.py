@@ -14,19 +14,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Generator, Mapping
 from types import FunctionType
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import aiohttp
 from aiohttp import client, http_writer
-from aiohttp.client_proto import ResponseHandler
-from aiohttp.http import RawResponseMessage
+
+if TYPE_CHECKING:
+    from aiohttp.client_proto import ResponseHandler
+    from aiohttp.http import RawResponseMessage
+
+    Head = tuple[RawResponseMessage, aiohttp.StreamReader]
 
 _serialize: Final = cast(
     "Callable[[str, Mapping[str, str]], bytes]",
     getattr(http_writer, "_serialize_headers", None),
 )
-
-Head = tuple[RawResponseMessage, aiohttp.StreamReader]
 
 
 def head_of(status_line: str, headers: Mapping[str, str]) -> bytes:
@@ -164,7 +166,8 @@ def is_traced(http: aiohttp.ClientSession) -> bool:
 class _Sample:
     """A loop, a transport and a future: as much of each as a sample needs."""
 
-    sent = b""
+    def __init__(self) -> None:
+        self.told: list[object] = []
 
     def create_future(self) -> _Sample:
         return _Sample()
@@ -172,17 +175,23 @@ class _Sample:
     def __await__(self) -> Generator[None, None, None]:
         yield
 
-    def is_closing(self) -> bool:
-        return False
-
-    def write(self, data: bytes) -> None:
-        self.sent += data
-
     def done(self) -> bool:
         return False
 
     def set_result(self, _: object) -> None:
-        self.sent = b"awake"
+        self.told.append("awake")
+
+    def is_closing(self) -> bool:
+        return False
+
+    def write(self, data: bytes) -> None:
+        self.told.append(data)
+
+    def pause_reading(self) -> None:
+        self.told.append("pause")
+
+    def resume_reading(self) -> None:
+        self.told.append("resume")
 
 
 def _end_of(reading: Coroutine[Any, Any, Head]) -> Head:
@@ -194,38 +203,49 @@ def _end_of(reading: Coroutine[Any, Any, Head]) -> Head:
     raise RuntimeError(message)
 
 
+def _refuses_line_breaks() -> bool:
+    try:
+        head_of("POST / HTTP/1.1", {"Host": "a\r\nb: c"})
+    except ValueError:
+        return True
+    return False
+
+
 def _is_known() -> bool:
     """Whether a sample comes through as it should."""
+    from aiohttp.client_proto import ResponseHandler  # noqa: PLC0415
+
     sample: Any = _Sample()
     protocol = ResponseHandler(loop=sample)
     protocol.transport = sample
-    write(protocol, head_of("POST / HTTP/1.1", {"Host": "a"}) + b"{}")
-    reading = read_head(protocol)
+    sent = head_of("POST / HTTP/1.1", {"Host": "a"}) + b"{}"
+    reading = read_head(write(protocol, sent))
     reading.send(None)
+    protocol.set_response_params(read_until_eof=True, read_bufsize=64)  # soon full
     protocol.data_received(
         b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n"
         b"a: b\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nc\r\n1"
     )
     message, content = _end_of(reading)
-    found = [take(content), wait_of(content)]
-    protocol.data_received(b"\r\nd\r\n1\r\ne\r\n0\r\n\r\n")
-    size, read, taken = content._size, content._cursor, take(content)
-    try:
-        head_of("POST / HTTP/1.1", {"Host": "a\r\nb: c"})
-    except ValueError:
-        is_checked = True
-    else:
-        is_checked = False
+    first, waiting = take(content), wait_of(content)
+    protocol.data_received(b"\r\nd\r\n1\r\ne\r\n")
+    counted = content._size, content._cursor
+    second = take(content)
+    # Too much for the reader, which holds the connection up until it is taken.
+    much = b"f" * (content.get_read_buffer_limits()[1] + 1)
+    protocol.data_received(b"%x\r\n%b\r\n1\r\ng\r\n0\r\n\r\n" % (len(much), much))
     return (
-        sample.sent == b"POST / HTTP/1.1\r\nHost: a\r\n\r\n{}"
-        and (message.code, message.headers["A"]) == (200, "b")
-        and found[0] == b"c"
-        and getattr(found[1], "sent", None) == b"awake"
-        and (size, read, taken) == (2, 1, b"de")
+        (message.code, message.headers["A"]) == (200, "b")
+        and first == b"c"
+        and cast("Any", waiting).told == ["awake"]
+        and (counted, second) == ((2, 1), b"de")
+        and sample.told == [b"POST / HTTP/1.1\r\nHost: a\r\n\r\n{}", "pause"]
+        and take(content) + take(content) == much + b"g"
+        and "resume" in sample.told
         and content.is_eof()
         and wait_of(content) is None
         and not protocol.should_close
-        and is_checked
+        and _refuses_line_breaks()
     )
 
 

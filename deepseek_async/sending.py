@@ -12,11 +12,9 @@ from __future__ import annotations
 import asyncio
 import io
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
-from aiohttp.client_reqrep import ConnectionKey
-from aiohttp.connector import Connection
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.payload import BytesPayload
 from yarl import URL
@@ -25,6 +23,10 @@ from .inside import KNOWN, head_of, is_stubbed, is_traced, read_head, write
 from .opening import Connector
 from .request import WireRequest
 from .settings import BaseURL
+
+if TYPE_CHECKING:
+    from aiohttp.client_reqrep import ConnectionKey
+    from aiohttp.connector import Connection
 
 _SMALL_BODY: Final = 64 * 1024
 """Up to here, in bytes, a body is written without waiting for the socket to drain."""

@@ -343,6 +343,8 @@ OTHERS: list[tuple[Any, str, object]] = [
     (ResponseHandler, "set_response_params", _refuse),
     (ResponseHandler, "data_received", _nothing),
     (ResponseHandler, "read", _refuse),
+    (ResponseHandler, "pause_reading", _nothing),
+    (ResponseHandler, "resume_reading", _nothing),
     (ResponseHandler, "should_close", True),
     (aiohttp.StreamReader, "_buffer", property(_nothing)),
     (aiohttp.StreamReader, "_size", 3),
