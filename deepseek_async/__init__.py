@@ -14,6 +14,7 @@ The rooms of the house; imports point down only::
     call                                    one call with all its attempts
     session                                 connections per event loop   } aiohttp
     transport   opening   watch             one HTTP exchange, its clock } lives here
+    sending   inside                        past aiohttp's session, in   } only
     chunks | request | events | metering | history
     accumulate | codec                      chunks -> completion, bytes <-> structs
     salvage | sse | retry | timeouts | settings | schema | tokens | fields

@@ -34,6 +34,8 @@ _NEXT_DATA: Final = b"\n\ndata: "
 _LINES_OF_ONE: Final = 2
 """How many lines one event has, the blank one included."""
 
+_DECODE_ERRORS: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
 _MAX_TAIL: Final = 16_384
 """An unfinished event longer than this is left to the decoder, which is linear."""
 
@@ -91,9 +93,9 @@ class PayloadReader(Generic[C]):
         if not self._is_regular:
             return self._feed_irregular(data)
         if not self._tail and data.count(b"\n") == _LINES_OF_ONE:
-            chunks = self._decode_run(data)  # one event a packet: a live stream
-            if chunks is not None:
-                return chunks
+            chunk = self._decode_one(data)  # one event a packet: a live stream
+            if chunk is not None:
+                return [chunk]
         return self._feed_regular(self._tail + data if self._tail else data)
 
     def _feed_irregular(self, data: bytes) -> list[C]:
@@ -140,6 +142,16 @@ class PayloadReader(Generic[C]):
         self._tail = tail
         return []
 
+    def _decode_one(self, event: bytes) -> C | None:
+        """Decode two lines, or `None` if they are not one regular event."""
+        if not event.startswith(_DATA) or not event.endswith(b"\n\n") or b"\r" in event:
+            return None
+        try:
+            chunk = self._codec.decode_strictly(event[len(_DATA) :])
+        except _DECODE_ERRORS:
+            return None
+        return chunk if _has_content(chunk) else None
+
     def _decode_run(self, events: bytes) -> list[C] | None:
         """Decode whole events at once, or `None` if they are not regular."""
         done = events.endswith(_DONE_EVENT)
@@ -150,13 +162,14 @@ class PayloadReader(Generic[C]):
             return []
         if not events.startswith(_DATA) or not events.endswith(b"\n\n"):
             return None
-        payloads = events[len(_DATA) : -2].split(_NEXT_DATA)
+        payloads = events.split(_NEXT_DATA)
+        payloads[0] = payloads[0][len(_DATA) :]
         if events.count(b"\n") != 2 * len(payloads) or b"\r" in events:
             return None
         decode = self._codec.decode_strictly
         try:
             chunks = [decode(payload) for payload in payloads]
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        except _DECODE_ERRORS:
             return None
         if [chunk for chunk in chunks if not chunk.choices and chunk.usage is None]:
             return None

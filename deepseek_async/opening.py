@@ -1,19 +1,16 @@
 """The way to a response head: a connection, a request on it, a clock for the wait.
 
-Two classes of aiohttp are extended here, at the points it offers for it: the connector,
-which tells whose turn it is and whether a connection is new, and the request, which
-writes head and body at once instead of starting a task for the body.
+aiohttp's connector is extended here to tell when it is the server's turn, and whether
+a connection is new.
 """
 
 from __future__ import annotations
 
 import asyncio
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import aiohttp
-from aiohttp.http_writer import StreamWriter
-from aiohttp.payload import BytesPayload
 
 from .errors import DeepSeekError
 from .timeouts import NEVER, Timeouts, deadline_error, head_error
@@ -22,9 +19,6 @@ if TYPE_CHECKING:
     from aiohttp.client_proto import ResponseHandler
     from aiohttp.connector import Connection
     from aiohttp.tracing import Trace
-
-_SMALL_BODY: Final = 64 * 1024
-"""Up to here, in bytes, a body is written without waiting for the socket to drain."""
 
 
 class Opening:
@@ -158,39 +152,3 @@ class Connector(aiohttp.TCPConnector):
         if opening is not None:
             opening.fresh = True
         return await super()._create_connection(req, traces, timeout)
-
-
-class Request(aiohttp.ClientRequest):
-    """Writes a small request in one piece, without a task for its body."""
-
-    async def send(self, conn: Connection) -> aiohttp.ClientResponse:
-        """Write the request and return its response, not yet started."""
-        protocol = conn.protocol
-        body = self._body
-        if (
-            protocol is None
-            or protocol.writing_paused
-            or not isinstance(body, BytesPayload)
-            or (body.size or 0) > _SMALL_BODY
-            or self.proxy is not None
-            or self._traces
-        ):
-            return await super().send(conn)
-        writer = StreamWriter(protocol, self.loop)
-        status_line = f"{self.method} {self.url.raw_path_qs} HTTP/1.1"
-        await writer.write_headers(status_line, self.headers)
-        await body.write_with_length(writer, body.size)
-        await writer.write_eof()
-        protocol.start_timeout()
-        return (self.response_class or aiohttp.ClientResponse)(
-            self.method,
-            self.original_url,
-            writer=None,
-            continue100=None,
-            timer=self._timer,
-            request_info=self.request_info,
-            traces=self._traces,
-            loop=self.loop,
-            session=self._session,
-            stream_writer=writer,
-        )

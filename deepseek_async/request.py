@@ -193,8 +193,9 @@ def _chat_request(params: Mapping[str, Any]) -> WireRequest:
         content: object = message.get("content") if is_object(message) else None
         if is_array(content):
             _refuse_binary(content, f"messages[{place}].content")
-    tools = wire.get("tools", ())
-    beta = _is_prefix(wire["messages"][-1]) or any(_is_strict(tool) for tool in tools)
+    beta = _is_prefix(wire["messages"][-1]) or (
+        "tools" in wire and any(map(_is_strict, wire["tools"]))
+    )
     return _finish(
         WireRequest("POST", "/chat/completions", params, beta=beta), wire, extra
     )

@@ -12,25 +12,26 @@ import asyncio
 import os
 import ssl
 import threading
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import suppress
 from typing import Final, Protocol
 
 import aiohttp
 import anyio
-from yarl import URL
+from multidict import CIMultiDict
 
 from .errors import (
     ClientClosedError,
     ConfigurationError,
     DeepSeekError,
 )
-from .opening import Connector, Opening, Request
+from .opening import Connector, Opening
 from .request import WireRequest
 from .retry import RetryBudget, RetryPolicy
+from .sending import Sender
 from .settings import USER_AGENT, APIKey, BaseURL
 from .timeouts import NEVER, Timeouts, deadline_error
-from .transport import Exchange, LiveResponse, open_response
+from .transport import LiveResponse, open_response
 from .watch import Watch
 
 DEFAULT_MAX_CONNECTIONS: Final = 500
@@ -63,6 +64,7 @@ class LoopSession:
         "loop",
         "openings",
         "pid",
+        "sender",
         "sleepers",
         "slots",
         "watch",
@@ -84,9 +86,11 @@ class LoopSession:
         connector = Connector(limit=0, ssl=manager.ssl_context or True)
         self.http = aiohttp.ClientSession(
             connector=connector,
-            request_class=Request,
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=manager.trust_env,
+        )
+        self.sender = Sender(
+            self.http, connector, manager.base_url, manager.headers_of, manager.proxy
         )
 
     async def close(self) -> None:
@@ -196,11 +200,8 @@ class SessionManager:
         self.ssl_context = ssl_context
         self._closed = threading.Event()
         self._key = api_key
-        self._limits: dict[float | None, aiohttp.ClientTimeout] = {}
-        self._urls: dict[tuple[str, bool], URL] = {}
         # Changed by single, atomic operations only: a lock could be held at a fork.
         self._sessions: dict[asyncio.AbstractEventLoop, LoopSession] = {}
-        self._sign = self._headers
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else "open"
@@ -288,11 +289,11 @@ class SessionManager:
         session.openings.add(opening)
         holder.opening = opening
         opened: LiveResponse | None = None
-        failure: DeepSeekError = ClientClosedError("the client was closed meanwhile")
+        failure: DeepSeekError | None = None
         try:
             opened = await open_response(
-                session.http,
-                self._exchange(request, timeouts),
+                session.sender,
+                request,
                 opening,
                 session.watch,
                 session.end,
@@ -310,28 +311,11 @@ class SessionManager:
             holder.opening = None
             if opened is None:
                 session.slots.release()
-        raise failure
+        raise failure or ClientClosedError("the client was closed meanwhile")
 
-    def _exchange(self, request: WireRequest, timeouts: Timeouts) -> Exchange:
-        limit = timeouts.connect
-        limits = self._limits.get(limit)
-        if limits is None:
-            limits = self._limits[limit] = aiohttp.ClientTimeout(connect=limit)
-        return Exchange(request, self._url(request), self._sign, self.proxy, limits)
-
-    def _url(self, request: WireRequest) -> URL:
-        key = request.path, request.beta
-        found = self._urls.get(key)
-        if found is None:
-            found = URL(
-                self.base_url.join(request.path, beta=request.beta), encoded=True
-            )
-            if request.method == "POST":  # a few fixed paths; GET paths hold names
-                self._urls[key] = found
-        return found
-
-    def _headers(self, request: WireRequest) -> dict[str, str]:
-        headers = {
+    def headers_of(self, request: WireRequest) -> Mapping[str, str]:
+        """The headers of a request, the key among them: not to be kept."""
+        headers: dict[str, str] = {
             "Authorization": self._key.bearer(),
             "Accept": "text/event-stream" if request.stream else "application/json",
             # Tiny pieces gain nothing from compression, and bombs are kept out.
@@ -340,9 +324,11 @@ class SessionManager:
         }
         if request.body:
             headers["Content-Type"] = "application/json"
-        if request.headers:
-            headers |= request.headers
-        return headers
+        if not request.headers:
+            return headers
+        merged = CIMultiDict(headers)
+        merged.update(request.headers)
+        return merged
 
     async def sleep(self, seconds: float, wake: asyncio.Event) -> None:
         """Wait, but not beyond the closing of the client.

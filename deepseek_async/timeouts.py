@@ -104,15 +104,11 @@ class BodyClock:
 
     __slots__ = (
         "_bytes_at",
-        "_first_payload",
-        "_gap",
         "_payload_wait_from",
-        "_silence",
         "bytes_received",
         "deadline_at",
         "keep_alives",
         "payloads",
-        "smallest",
         "timeouts",
         "waiting",
     )
@@ -120,17 +116,19 @@ class BodyClock:
     def __init__(self, timeouts: Timeouts, deadline_at: float = NEVER) -> None:
         self.timeouts = timeouts
         self.deadline_at = deadline_at
-        self._first_payload = _or_never(timeouts.first_payload)
-        self._gap = _or_never(timeouts.payload_gap)
-        self._silence = _or_never(timeouts.silence)
-        #: The shortest limit of all, in seconds.
-        self.smallest = min(self._first_payload, self._gap, self._silence)
         self._bytes_at = 0.0
         self._payload_wait_from = NEVER
         self.waiting = False
         self.payloads = 0
         self.keep_alives = 0
         self.bytes_received = 0
+
+    @property
+    def smallest(self) -> float:
+        """The shortest limit of all, in seconds."""
+        limits = self.timeouts
+        every = limits.first_payload, limits.payload_gap, limits.silence
+        return min(map(_or_never, every))
 
     def wait(self, now: float) -> None:
         """The reader begins to wait for bytes."""
@@ -139,10 +137,9 @@ class BodyClock:
         if self._payload_wait_from == NEVER:
             self._payload_wait_from = now
 
-    def received(self, now: float, size: int) -> None:
-        """Bytes have arrived."""
+    def received(self, size: int) -> None:
+        """Bytes have arrived, or the end: nobody waits until the next `wait`."""
         self.waiting = False
-        self._bytes_at = now
         self.bytes_received += size
 
     def paid(self, payloads: int) -> None:
@@ -165,12 +162,10 @@ class BodyClock:
         first = self.deadline_at, "deadline"
         if not self.waiting:
             return first
-        silence = self._bytes_at + self._silence, "silence"
-        if self.payloads:
-            content = self._payload_wait_from + self._gap, "payload_gap"
-        else:
-            content = self._payload_wait_from + self._first_payload, "first_payload"
-        return min(first, silence, content)
+        clock = "payload_gap" if self.payloads else "first_payload"
+        limit = _or_never(getattr(self.timeouts, clock))
+        silence = self._bytes_at + _or_never(self.timeouts.silence), "silence"
+        return min(first, silence, (self._payload_wait_from + limit, clock))
 
     def error(self, clock: str, request_id: str | None) -> APITimeoutError:
         """The exception for a clock that ran out."""

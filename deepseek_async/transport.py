@@ -8,12 +8,10 @@ reach aiohttp's frames, and those hold the API key and the prompt.
 from __future__ import annotations
 
 import asyncio
-import io
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import aiohttp
-from aiohttp.payload import BytesPayload
 
 from .codec import excerpt_of, request_id_of
 from .errors import (
@@ -26,16 +24,12 @@ from .errors import (
     StreamClosedError,
     UnexpectedContentTypeError,
 )
+from .inside import KNOWN, left_in, take, wait_of
 from .opening import Opening, current_opening
 from .request import WireRequest
+from .sending import Response, Sender
 from .timeouts import NEVER, BodyClock, connect_error
 from .watch import Watch
-
-if TYPE_CHECKING:
-    from yarl import URL
-
-_LARGE_BODY: Final = 1024 * 1024
-"""From here on aiohttp wants a file object, to write the body in pieces."""
 
 MAX_ERROR_BODY: Final = 64 * 1024
 """How much of an error response is read, in bytes."""
@@ -45,37 +39,9 @@ _ERROR_BODY_SECONDS: Final = 5.0
 """How long to wait for the text of an error whose status is known already."""
 
 
-class Exchange:
-    """What it takes to send one request. Headers exist only while they are sent.
-
-    Args:
-        request: The request; its `repr` hides the body.
-        url: The full URL.
-        sign: Makes the headers, the key among them.
-        proxy: A proxy's URL.
-        limits: aiohttp's own clock, used for connecting.
-    """
-
-    __slots__ = ("limits", "proxy", "request", "sign", "url")
-
-    def __init__(
-        self,
-        request: WireRequest,
-        url: URL,
-        sign: Callable[[WireRequest], dict[str, str]],
-        proxy: str | None,
-        limits: aiohttp.ClientTimeout,
-    ) -> None:
-        self.request = request
-        self.url = url
-        self.sign = sign
-        self.proxy = proxy
-        self.limits = limits
-
-
 async def open_response(
-    http: aiohttp.ClientSession,
-    exchange: Exchange,
+    sender: Sender,
+    request: WireRequest,
     opening: Opening,
     watch: Watch,
     on_end: Callable[[LiveResponse], None],
@@ -83,8 +49,8 @@ async def open_response(
     """Send one request and wait for the response head.
 
     Args:
-        http: The session of the running loop.
-        exchange: What to send.
+        sender: That of the running loop.
+        request: What to send.
         opening: Lets a clock or another task end the wait.
         watch: Watches the clocks.
         on_end: Called once when the response has ended, however.
@@ -104,15 +70,7 @@ async def open_response(
     token = current_opening.set(opening)
     watch.add(opening, opening.earliest)
     try:
-        response = await http.request(
-            exchange.request.method,
-            exchange.url,
-            data=_payload(exchange.request.body),
-            headers=exchange.sign(exchange.request),
-            allow_redirects=False,
-            proxy=exchange.proxy,
-            timeout=exchange.limits,
-        )
+        response = await sender.send(request, opening.timeouts.connect)
     except asyncio.CancelledError as error:
         if opening.takes_back_cancellation(cancelling) and opening.reason is not None:
             failure = opening.reason
@@ -128,12 +86,6 @@ async def open_response(
         current_opening.reset(token)
         opening.end()
     raise failure
-
-
-def _payload(body: bytes) -> BytesPayload | io.BytesIO | None:
-    if len(body) >= _LARGE_BODY:
-        return io.BytesIO(body)
-    return BytesPayload(body, content_type="application/json") if body else None
 
 
 def _said(error: BaseException) -> str:
@@ -165,7 +117,7 @@ class LiveResponse:
     """A response whose body is still to be read.
 
     Args:
-        response: aiohttp's response.
+        response: The response, its body unread.
         clock: Limits the wait for the body.
         watch: Watches the clock.
         on_end: Called once, when the body was read to its end or given up.
@@ -182,6 +134,7 @@ class LiveResponse:
         "__weakref__",
         "_closed",
         "_content",
+        "_is_known",
         "_is_watched",
         "_loop",
         "_on_end",
@@ -198,13 +151,14 @@ class LiveResponse:
 
     def __init__(
         self,
-        response: aiohttp.ClientResponse,
+        response: Response,
         clock: BodyClock,
         watch: Watch,
         on_end: Callable[[LiveResponse], None],
     ) -> None:
         self._response = response
         self._content = response.content
+        self._is_known = KNOWN and type(response.content) is aiohttp.StreamReader
         self._watch = watch
         self._is_watched = False
         self._closed: asyncio.Future[None] | None = None
@@ -212,7 +166,7 @@ class LiveResponse:
         self._loop = asyncio.get_running_loop()
         self._reason: DeepSeekError | None = None
         self.clock = clock
-        self.step = clock.smallest
+        self.step = NEVER
         self.status = response.status
         self.headers: Mapping[str, str] = response.headers
         self.request_id = request_id_of(response.headers)
@@ -252,15 +206,21 @@ class LiveResponse:
         clock.wait(now)
         if not self._is_watched:
             self._start_watch(now)
+        content = self._content
         failure: BaseException
         try:
-            data = await _read_any(self._content)
+            if self._is_known:
+                while (arrival := wait_of(content)) is not None:
+                    await arrival
+                data = take(content)
+            else:
+                data = await content.readany()
         except asyncio.CancelledError as error:
             failure = asyncio.CancelledError(*error.args)
         except Exception as error:  # noqa: BLE001 - whatever it is, it must become ours
             failure = self._reason or _lost(_said(error), self.request_id)
         else:
-            clock.received(self._loop.time(), len(data))
+            clock.received(len(data))
             if not data:
                 self._end()
             return data
@@ -270,6 +230,7 @@ class LiveResponse:
 
     def _start_watch(self, now: float) -> None:
         self._is_watched = True
+        self.step = self.clock.smallest
         self._watch.add(self, min(self.clock.deadline_at, now + self.step))
         connection = self._response.connection
         if connection is not None and connection.protocol is not None:
@@ -293,11 +254,7 @@ class LiveResponse:
 
         aiohttp raises the stored error before it hands out what it has buffered.
         """
-        buffered = getattr(self._content, "_buffer", None)
-        if not buffered:
-            return b""
-        found = b"".join(buffered)
-        buffered.clear()
+        found = left_in(self._content)
         self.clock.bytes_received += len(found)
         return found
 
@@ -317,8 +274,9 @@ class LiveResponse:
         """
         content, clock = self._content, self.clock
         if content.is_eof() and content.exception() is None:
-            data = content.read_nowait()  # all of it came together with the head
-            clock.received(0.0, len(data))
+            # All of it came together with the head.
+            data = take(content) if self._is_known else content.read_nowait()
+            clock.received(len(data))
             self._end()
             self._check_size(limit)
             return data
@@ -355,6 +313,8 @@ class LiveResponse:
         except (APIConnectionError, TimeoutError):
             parts.append(self.salvage())
         self.close()
+        if self.status == 101:  # noqa: PLR2004 - aiohttp leaves it to us to end it
+            self._response.close()
         return b"".join(parts)
 
     async def drain(self, seconds: float, limit: int = 65_536) -> None:
@@ -405,30 +365,6 @@ class LiveResponse:
             if self._closed is not None:
                 self._closed.remove_done_callback(self._on_closed)
         self._on_end(self)
-
-
-_CAN_JOIN: Final = hasattr(aiohttp.StreamReader, "_wait") and hasattr(
-    aiohttp.StreamReader, "_buffer"
-)
-"""Whether aiohttp's reader still is what `_read_any` takes it for."""
-
-
-async def _read_any(content: aiohttp.StreamReader) -> bytes:
-    """Wait for bytes and take all there are.
-
-    aiohttp keeps the pieces as the HTTP chunks cut them, one an event, and its own
-    `readany` settles accounts for each. Joining them first, which changes nothing
-    about what is buffered, makes it once.
-    """
-    if _CAN_JOIN and content.exception() is None:
-        buffered = content._buffer  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-        if not buffered and not content.is_eof():
-            await content._wait("readany")  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-        if len(buffered) > 1:
-            joined = b"".join(buffered)
-            buffered.clear()
-            buffered.append(joined)
-    return await content.readany()
 
 
 def _lost(cause: str, request_id: str | None) -> ConnectionLostError:

@@ -106,7 +106,6 @@ class LiveStream(Stream[C, A]):
         if reader.done:
             return None
         failure: DeepSeekError | None = None
-        data = b""
         try:
             data = await response.read_some()
         except DeepSeekError as error:

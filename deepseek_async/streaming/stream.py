@@ -261,27 +261,26 @@ class Stream(ABC, Generic[C, A]):
             while not self._pending:
                 if self._failure is not None:
                     raise self._failed(self._failure)
-                if self._is_complete or not await self._step(heartbeats=heartbeats):
+                if self._is_complete:
                     return False
+                try:
+                    chunks = await self._more(heartbeats=heartbeats)
+                except DeepSeekError as error:
+                    self._remember(error)
+                    chunks = []
+                if chunks is None:
+                    await self._complete()
+                    return False
+                self._keep(chunks)
                 if heartbeats:
                     break
         finally:
             self._is_reading = False
         return True
 
-    async def _step(self, *, heartbeats: bool) -> bool:
-        try:
-            chunks = await self._more(heartbeats=heartbeats)
-        except DeepSeekError as error:
-            failure = error
-        else:
-            if chunks is None:
-                await self._complete()
-                return False
-            self._keep(chunks)
-            return True
+    def _remember(self, failure: DeepSeekError) -> None:
+        """Raise it when what came before has been read; the first failure counts."""
         self._failure = self._failure or failure
-        return True
 
     def _keep(self, chunks: list[C]) -> None:
         if chunks:

@@ -3,9 +3,9 @@
 Everything here is decoded generously: a field may be missing or null and then has
 its default, and the finish reason, roles and types are open strings.
 
-The parts of a chunk are kept out of the garbage collector's sight: they hold nothing
-but JSON values, so there is no cycle to find, and looking for one would cost as much as
-decoding them.
+The parts of a chunk and the log probabilities are kept out of the garbage collector's
+sight: they hold nothing but JSON values, so there is no cycle to find, and looking for
+one would cost as much as decoding them.
 
 https://api-docs.deepseek.com/api/create-chat-completion
 """
@@ -49,7 +49,7 @@ class ToolCall(Extensible, kw_only=True, dict=True, forbid_unknown_fields=True):
     index: int | None = None
 
 
-class TopLogprob(Struct, kw_only=True, frozen=True):
+class TopLogprob(Struct, kw_only=True, frozen=True, gc=False):
     """A token the model might have chosen.
 
     Attributes:
@@ -63,7 +63,7 @@ class TopLogprob(Struct, kw_only=True, frozen=True):
     bytes: list[int] | None = None
 
 
-class TokenLogprob(Struct, kw_only=True, frozen=True):
+class TokenLogprob(Struct, kw_only=True, frozen=True, gc=False):
     """A chosen token.
 
     Attributes:
@@ -79,7 +79,7 @@ class TokenLogprob(Struct, kw_only=True, frozen=True):
     top_logprobs: list[TopLogprob] | None = None
 
 
-class ChoiceLogprobs(Struct, kw_only=True):
+class ChoiceLogprobs(Struct, kw_only=True, gc=False):
     """Log probabilities of an answer, token by token.
 
     Attributes:

@@ -14,7 +14,7 @@ from msgspec import Struct
 from ..pricing import Price, cost
 
 
-class PromptTokensDetails(Struct, kw_only=True, frozen=True):
+class PromptTokensDetails(Struct, kw_only=True, frozen=True, gc=False):
     """How the prompt was served.
 
     Attributes:
@@ -25,7 +25,7 @@ class PromptTokensDetails(Struct, kw_only=True, frozen=True):
     cached_tokens: int = 0
 
 
-class CompletionTokensDetails(Struct, kw_only=True, frozen=True):
+class CompletionTokensDetails(Struct, kw_only=True, frozen=True, gc=False):
     """What the output consists of.
 
     Attributes:
@@ -35,7 +35,7 @@ class CompletionTokensDetails(Struct, kw_only=True, frozen=True):
     reasoning_tokens: int = 0
 
 
-class Usage(Struct, kw_only=True, frozen=True):
+class Usage(Struct, kw_only=True, frozen=True, gc=False):
     """Token counts as billed; counts the server left out are 0.
 
     Attributes:

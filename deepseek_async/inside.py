@@ -1,0 +1,260 @@
+"""aiohttp from the inside: every member that is used though it is not documented.
+
+They save more than they risk: aiohttp's documented ways are made for every kind of
+request and of reader, and cost accordingly. When this module is imported, a sample is
+sent through all of them. If aiohttp is not, or no longer, what it is taken for here,
+`KNOWN` is false, and whoever would use this module goes the documented way.
+"""
+
+# ruff: noqa: SLF001
+# pyright: reportPrivateUsage=false
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Generator, Mapping
+from types import FunctionType
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import aiohttp
+from aiohttp import client, http_writer
+
+if TYPE_CHECKING:
+    from aiohttp.client_proto import ResponseHandler
+    from aiohttp.http import RawResponseMessage
+
+    Head = tuple[RawResponseMessage, aiohttp.StreamReader]
+
+_serialize: Final = cast(
+    "Callable[[str, Mapping[str, str]], bytes]",
+    getattr(http_writer, "_serialize_headers", None),
+)
+
+
+def head_of(status_line: str, headers: Mapping[str, str]) -> bytes:
+    """The bytes of a request's head.
+
+    Args:
+        status_line: Method, target and version.
+        headers: In the order in which they are sent.
+
+    Raises:
+        ValueError: There is a control character in it, such as a line break.
+    """
+    return _serialize(status_line, headers)
+
+
+def write(protocol: ResponseHandler | None, sent: bytes) -> ResponseHandler:
+    """Write a request, in one piece.
+
+    Args:
+        protocol: That of a connection without a request under way.
+        sent: Head and body.
+
+    Returns:
+        The same protocol, ready for the response.
+
+    Raises:
+        ClientConnectionResetError: The connection is gone.
+    """
+    transport = None if protocol is None else protocol.transport
+    if protocol is None or transport is None or transport.is_closing():
+        reason = "Cannot write to closing transport"
+        raise aiohttp.ClientConnectionResetError(reason)
+    protocol.set_response_params(read_until_eof=True)
+    transport.write(sent)
+    return protocol
+
+
+async def read_head(protocol: ResponseHandler) -> Head:
+    """Wait for a response head, and the reader of its body; skip informational ones.
+
+    Args:
+        protocol: That of a connection to which a request was written.
+
+    Raises:
+        HttpProcessingError: What came is not HTTP.
+        ClientError: The connection was lost.
+    """
+    while True:
+        head = await protocol.read()
+        if not 100 <= head[0].code < 200 or head[0].code == 101:  # noqa: PLR2004
+            return head
+
+
+def wait_of(content: aiohttp.StreamReader) -> asyncio.Future[None] | None:
+    """What to await before there are bytes to take, `None` if there is nothing to.
+
+    Args:
+        content: The reader of a body, and not of a subclass.
+
+    Raises:
+        Exception: What ended the body before its time.
+    """
+    if content._exception is not None:
+        raise content._exception
+    if content._buffer or content._eof:
+        return None
+    if content._waiter is not None or not content._protocol.connected:
+        message = "the body has another reader, or no connection any more"
+        raise RuntimeError(message)
+    content._waiter = content._loop.create_future()
+    return content._waiter
+
+
+def take(content: aiohttp.StreamReader) -> bytes:
+    """Take all bytes that have arrived.
+
+    aiohttp keeps them as the HTTP chunks cut them, settles accounts for each and tells
+    the connection to go on, which is a way through its parser each time. Here they are
+    joined, and the connection is told only if it had been told to stop.
+
+    Args:
+        content: The reader of a body, and not of a subclass.
+    """
+    pieces = content._buffer
+    if not pieces:
+        return b""
+    data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    pieces.clear()
+    if content._protocol._reading_paused:
+        pieces.append(data)
+        return content.read_nowait()
+    content._size = 0
+    content._cursor += len(data)
+    if content._http_chunk_splits:
+        content._http_chunk_splits.clear()
+    return data
+
+
+def left_in(content: aiohttp.StreamReader) -> bytes:
+    """Take what had arrived before a body failed; aiohttp would raise the failure."""
+    pieces = getattr(content, "_buffer", None)
+    if not pieces:
+        return b""
+    data = b"".join(pieces)
+    pieces.clear()
+    return data
+
+
+def _request_of_aiohttp() -> object:
+    """`ClientSession._request`, unless something has been put in its place already."""
+    found: object = vars(client.ClientSession).get("_request")
+    is_own = (
+        isinstance(found, FunctionType)
+        and found.__code__.co_filename == client.__file__
+    )
+    return found if is_own else None
+
+
+_REQUEST: Final = _request_of_aiohttp()
+
+
+def is_stubbed() -> bool:
+    """Whether something else answers in the place of aiohttp's sessions.
+
+    Stubs for tests are put there, and so are some tracers.
+    """
+    return client.ClientSession._request is not _REQUEST
+
+
+def is_traced(http: aiohttp.ClientSession) -> bool:
+    """Whether a session was given somebody to listen when it was made."""
+    return bool(http.trace_configs or getattr(http, "_middlewares", ()))
+
+
+class _Sample:
+    """A loop, a transport and a future: as much of each as a sample needs."""
+
+    def __init__(self) -> None:
+        self.told: list[object] = []
+
+    def create_future(self) -> _Sample:
+        return _Sample()
+
+    def __await__(self) -> Generator[None, None, None]:
+        yield
+
+    def done(self) -> bool:
+        return False
+
+    def set_result(self, _: object) -> None:
+        self.told.append("awake")
+
+    def is_closing(self) -> bool:
+        return False
+
+    def write(self, data: bytes) -> None:
+        self.told.append(data)
+
+    def pause_reading(self) -> None:
+        self.told.append("pause")
+
+    def resume_reading(self) -> None:
+        self.told.append("resume")
+
+
+def _end_of(reading: Coroutine[Any, Any, Head]) -> Head:
+    try:
+        reading.send(None)
+    except StopIteration as stop:
+        return cast("Head", stop.value)
+    message = "it waits"
+    raise RuntimeError(message)
+
+
+def _refuses_line_breaks() -> bool:
+    try:
+        head_of("POST / HTTP/1.1", {"Host": "a\r\nb: c"})
+    except ValueError:
+        return True
+    return False
+
+
+def _is_known() -> bool:
+    """Whether a sample comes through as it should."""
+    from aiohttp.client_proto import ResponseHandler  # noqa: PLC0415
+
+    sample: Any = _Sample()
+    protocol = ResponseHandler(loop=sample)
+    protocol.transport = sample
+    sent = head_of("POST / HTTP/1.1", {"Host": "a"}) + b"{}"
+    reading = read_head(write(protocol, sent))
+    reading.send(None)
+    protocol.set_response_params(read_until_eof=True, read_bufsize=64)  # soon full
+    protocol.data_received(
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n"
+        b"a: b\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nc\r\n1"
+    )
+    message, content = _end_of(reading)
+    first, waiting = take(content), wait_of(content)
+    protocol.data_received(b"\r\nd\r\n1\r\ne\r\n")
+    counted = content._size, content._cursor
+    second = take(content)
+    # Too much for the reader, which holds the connection up until it is taken.
+    much = b"f" * (content.get_read_buffer_limits()[1] + 1)
+    protocol.data_received(b"%x\r\n%b\r\n1\r\ng\r\n0\r\n\r\n" % (len(much), much))
+    return (
+        (message.code, message.headers["A"]) == (200, "b")
+        and first == b"c"
+        and cast("Any", waiting).told == ["awake"]
+        and (counted, second) == ((2, 1), b"de")
+        and sample.told == [b"POST / HTTP/1.1\r\nHost: a\r\n\r\n{}", "pause"]
+        and take(content) + take(content) == much + b"g"
+        and "resume" in sample.told
+        and content.is_eof()
+        and wait_of(content) is None
+        and not protocol.should_close
+        and _refuses_line_breaks()
+    )
+
+
+def _is_known_for_sure() -> bool:
+    try:
+        return _is_known()
+    except Exception:  # noqa: BLE001 - however it differs, it is not what we know
+        return False
+
+
+KNOWN: Final = _is_known_for_sure()
+"""Whether aiohttp is what this module takes it for."""
