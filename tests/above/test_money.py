@@ -16,6 +16,8 @@ from deepseek_async import (
     PRICES,
     APIStatusError,
     AsyncDeepSeek,
+    BatchResult,
+    BatchStoppedError,
     ChatCompletion,
     ChatCompletionParams,
     ConfigurationError,
@@ -385,11 +387,14 @@ async def test_a_spend_limit_refuses_further_calls(emulator: DeepSeekEmulator) -
             await client.completions.create(model="deepseek-flash", prompt="a")
         with pytest.raises(SpendLimitError):
             await client.with_options(max_retries=1).chat.completions.create(**ASK)
-        async with client.batch([ASK, ASK]) as results:
-            refused = [result async for result in results]
+        refused: list[BatchResult] = []
+        with pytest.raises(BatchStoppedError, match="spend limit"):  # noqa: PT012
+            async with client.batch([ASK, ASK]) as results:
+                async for result in results:
+                    refused.append(result)  # noqa: PERF401 - raises at its end
 
         assert len(emulator.requests) == sent
-        assert not any(result.ok for result in refused)
+        assert [result.ok for result in refused] == [False, False]
         assert raised.value.limit == Decimal("0.000001")
         assert raised.value.spent == client.meter.spent
         assert client.meter.remaining == 0
