@@ -13,8 +13,9 @@ The rooms of the house; imports point down only::
     streaming                               chunks as they come
     call                                    one call with all its attempts
     session                                 connections per event loop   } aiohttp
-    transport   opening   watch             one HTTP exchange, its clock } lives here
-    sending   inside                        past aiohttp's session, in   } only
+    transport   watch                       one HTTP exchange, its clock } lives
+    sending                                 a request on its way         } here
+    opening | inside                        a connection, its innards    } only
     chunks | request | events | metering | history
     accumulate | codec                      chunks -> completion, bytes <-> structs
     salvage | sse | retry | timeouts | settings | schema | tokens | fields

@@ -1,4 +1,4 @@
-"""The way to a response head: a connection, a request on it, a clock for the wait.
+"""The way to a response head: a connection, and a clock for the wait.
 
 aiohttp's connector is extended here to tell when it is the server's turn, and whether
 a connection is new.

@@ -1,4 +1,4 @@
-"""One HTTP exchange on an aiohttp session: open it, read it, end it.
+"""One HTTP exchange: open it, read it, end it.
 
 Whatever aiohttp raises, a cancellation included, is raised anew *after* the `except`
 block has ended: an exception chain, or a traceback that shows locals, would otherwise
