@@ -24,7 +24,7 @@ Method: TypeAlias = str
 """How tokens were counted: `estimate`, `tokenizer`, or a counter's own word."""
 
 # Chinese, Japanese and Korean scripts begin here.
-_WIDE: Final = re.compile("[\u2e80-\U0010ffff]+")
+_WIDE: Final = re.compile("[^\x00-\u2e7f]+")  # compiles faster than its complement
 _NARROW_TENTHS: Final = 3
 _WIDE_TENTHS: Final = 6
 _TENTHS: Final = 10
