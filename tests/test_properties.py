@@ -21,7 +21,7 @@ from deepseek_async.accumulate import ChatAccumulator, FIMAccumulator
 from deepseek_async.batch import BatchFailed, BatchOk
 from deepseek_async.batch.journal import Journal, scan, segments
 from deepseek_async.batch.record import decode_record, to_line, to_result
-from deepseek_async.batch.results import Finished
+from deepseek_async.batch.results import Finished, tokens_of
 from deepseek_async.codec import (
     CHAT,
     CHAT_CHUNK,
@@ -491,7 +491,8 @@ def line_of(index: int, ok: bool, key: str, text: str) -> bytes:  # noqa: FBT001
             index=index, key=key, error=status_error(400, {}, text.encode()), latency=1
         )
     )
-    finished = Finished(result, f"{index:016x}", 1_000, result.usage)
+    tokens = tokens_of(result.usage)
+    finished = Finished(result, f"{index:016x}", 1_000, tokens)
     return to_line(finished, 1.5)
 
 

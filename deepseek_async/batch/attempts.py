@@ -15,7 +15,6 @@ from ..retry import RetryBudget
 from ..timeouts import deadline_error
 from ..types.chat import ChatCompletion
 from ..types.meta import Attempt
-from ..types.usage import Usage
 from .admission import Limit
 from .budget import Amount, Ledger
 from .dedupe import Twins
@@ -32,7 +31,7 @@ from .outcome import (
 from .prefix import PrefixPlan
 from .queueing import Retries
 from .report import Tally
-from .results import BatchFailed, BatchOk, Finished
+from .results import NO_TOKENS, BatchFailed, BatchOk, Finished, Tokens, tokens_of
 
 Send: TypeAlias = Callable[[WireRequest], Awaitable[ChatCompletion]]
 """Sends a request once."""
@@ -161,11 +160,12 @@ class Attempts:
     def _answered(self, item: Item, completion: ChatCompletion, sent_at: float) -> None:
         now = self._loop.time()
         usage = completion.usage
+        tokens = NO_TOKENS if usage is None else tokens_of(usage)
         if usage is None:
             self._forfeit(item)
         else:
-            item.pay(self._ledger.settle(_held(item), usage, item.wire.model or ""))
-            self._tally.use(usage)
+            item.pay(self._ledger.settle(_held(item), tokens, item.wire.model or ""))
+            self._tally.use(tokens)
         self.has_answered = True
         self._failing.clear()
         self._fatal, self.fatal = 0, None
@@ -178,19 +178,25 @@ class Attempts:
         self.payments.earn()
         if item.attempts:
             _list_attempts(item, completion, now - sent_at)
-        self.succeed(item, completion, now)
+        self.succeed(item, completion, now, tokens)
         if item.group is not None:
-            self._plan.finished(item, now, usage.cached_tokens if usage else 0)
+            self._plan.finished(item, now, tokens[1])
 
     def succeed(
         self,
         item: Item,
         completion: ChatCompletion,
         now: float,
-        *,
-        is_copy: bool = False,
+        used: Tokens = NO_TOKENS,
     ) -> None:
-        """End a request, and those that waited for its answer, with the answer."""
+        """End a request, and those that waited for its answer, with the answer.
+
+        Args:
+            item: The request.
+            completion: The answer.
+            now: The loop time.
+            used: Tokens that it used itself.
+        """
         self.live.pop(item.index, None)
         started = now if item.started is None else item.started
         result = BatchOk(
@@ -199,12 +205,11 @@ class Attempts:
             completion=completion,
             latency=now - started,
         )
-        used = Usage() if is_copy else result.usage
         self._finish(Finished(result, item.digest, item.cost, used))
         if self._twins is not None:
             for follower in self._twins.answered(item, completion):
                 self._tally.deduped += 1
-                self.succeed(follower, completion, now, is_copy=True)
+                self.succeed(follower, completion, now)
 
     def _failed(self, item: Item, error: DeepSeekError, sent_at: float) -> None:
         now = self._loop.time()
@@ -301,7 +306,7 @@ class Attempts:
     def copy(self, item: Item, completion: ChatCompletion) -> None:
         """End a request with the answer an identical one has got."""
         self._tally.deduped += 1
-        self.succeed(item, completion, self._loop.time(), is_copy=True)
+        self.succeed(item, completion, self._loop.time())
 
 
 def _held(item: Item) -> Amount:

@@ -20,8 +20,7 @@ from msgspec import Struct
 
 from ..errors import ConfigurationError
 from ..pricing import Price, is_peak
-from ..types.usage import Usage
-from .results import tokens_of
+from .results import Tokens
 
 NANO: Final = 1_000_000_000
 _PER_TOKEN: Final = 1000  # dollars per million tokens -> nano-dollars per token
@@ -128,12 +127,12 @@ class Tariff:
             return None
         return self._prices[model, False], self._prices[model, True]
 
-    def cost(self, usage: Usage, model: str) -> int | None:
+    def cost(self, tokens: Tokens, model: str) -> int | None:
         """The cost of an answer in nano-dollars, `None` for an unknown model."""
         price = self._prices.get((model, self._peak))
         if price is None:
             return None
-        _, hit, miss, output, _ = tokens_of(usage)
+        _, hit, miss, output, _ = tokens
         return hit * price[0] + miss * price[1] + output * price[2]
 
     def most(self, model: str, prompt: int, output: int) -> int:
@@ -255,28 +254,28 @@ class Ledger:
         self.uncertain += held.cost
         self.uncertain_tokens += held.tokens
 
-    def settle(self, held: Amount, usage: Usage, model: str) -> int | None:
+    def settle(self, held: Amount, tokens: Tokens, model: str) -> int | None:
         """Replace a reservation by the real cost.
 
         Returns:
             The cost in nano-dollars, or `None` for a model without a price.
         """
         self.release(held)
-        cost = self.tariff.cost(usage, model)
+        cost = self.tariff.cost(tokens, model)
         self.spent += cost or 0
         self.unpriced += cost is None
-        prompt, _, _, output, _ = tokens_of(usage)
+        prompt, _, _, output, _ = tokens
         self.tokens += prompt + output
         self._largest_output = max(self._largest_output, output)
         return cost
 
-    def record(self, cost: int | None, usage: Usage) -> None:
+    def record(self, cost: int | None, tokens: Tokens) -> None:
         """A record of the journal speaks of so much from now on.
 
         Args:
             cost: Nano-dollars, `None` if unknown.
-            usage: Tokens.
+            tokens: Its tokens.
         """
         self.recorded += cost or 0
-        prompt, _, _, output, _ = tokens_of(usage)
+        prompt, _, _, output, _ = tokens
         self.recorded_tokens += prompt + output

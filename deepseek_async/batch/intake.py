@@ -75,19 +75,19 @@ class Intake:
         Raises:
             JournalMismatchError: A previous run had another request there.
         """
-        key, digest = str(row.index), ""
+        key, digest, where = str(row.index), "", row.where
         failure: Exception
         try:
             if (error := error_of(row.value)) is not None:
                 raise error  # noqa: TRY301 - the reader's verdict, one way out for all
-            given = self.reading.key_of(row.value, row.where)
+            given = self.reading.key_of(row.value, where)
             key = key if given is None else given
             if self._parts > 1 and not self._is_mine(key):
                 self._tally.other_shards += 1
                 return None
             if given is not None:
                 self._check_key(key, row)
-            params = self.reading.params_of(row.value, row.where, is_data=row.is_data)
+            params = self.reading.params_of(row.value, where, is_data=row.is_data)
             wire = None
             if (found := digest_of([given, params])) is None:
                 # JSON has no such values, but the request may be made of them.
@@ -199,9 +199,9 @@ def _wire(params: Mapping[str, Any]) -> WireRequest:
 def most_output(params: Mapping[str, Any]) -> int | None:
     """The most output tokens a request asks for, `None` if it does not say."""
     fields = body_fields(params)
-    names = ("max_tokens", "max_completion_tokens")
-    most = max((_count(fields.get(name)) for name in names), default=0)
-    return most * max(1, _count(fields.get("n"))) or None
+    most = _count(fields.get("max_tokens"))
+    most = max(most, _count(fields.get("max_completion_tokens")))
+    return most * (_count(fields.get("n")) or 1) or None
 
 
 def _count(value: object) -> int:

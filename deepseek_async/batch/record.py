@@ -31,7 +31,7 @@ from msgspec import Raw, Struct, field
 from ..codec import CHAT
 from ..errors import DeepSeekError
 from ..types.chat import ChatCompletion
-from .results import BatchFailed, BatchOk, BatchResult, Finished, tokens_of
+from .results import BatchFailed, BatchOk, BatchResult, Finished, Tokens
 
 UNKNOWN_COST: Final = -1
 _TAIL: Final = len(',"x":"00000000"}')
@@ -48,7 +48,7 @@ class Record(Struct, kw_only=True):
     attempts: int = field(name="n")
     ended: float = field(name="t")
     latency_ms: int = field(name="ms")
-    tokens: tuple[int, int, int, int, int] = field(name="u")
+    tokens: Tokens = field(name="u")
     cost: int = field(name="c")
     body: Raw = field(name="b")
 
@@ -59,7 +59,7 @@ class Mark(Struct):
     index: int = field(name="i")
     hash: str = field(name="h")
     status: Literal["ok", "err"] = field(name="s")
-    tokens: tuple[int, int, int, int, int] = field(name="u")
+    tokens: Tokens = field(name="u")
     cost: int = field(name="c")
 
 
@@ -167,7 +167,7 @@ def to_line(finished: Finished, ended: float) -> bytes:
         attempts=max(1, len(result.attempts)),
         ended=ended,
         latency_ms=int(result.latency * 1000),
-        tokens=tokens_of(finished.used),
+        tokens=finished.used,
         cost=UNKNOWN_COST if cost is None else cost,
         body=Raw(body),
     )

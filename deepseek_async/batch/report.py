@@ -9,9 +9,8 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from ..types.usage import Usage
 from .admission import LimitChange
-from .results import BatchFailed, tokens_of
+from .results import BatchFailed, Tokens
 
 _SHOWN: Final = 240
 
@@ -173,9 +172,9 @@ class Tally:
         message = f"{failed.key}: {failed.error.message}"
         self.examples.setdefault(kind, message[:_SHOWN])
 
-    def use(self, usage: Usage) -> None:
+    def use(self, tokens: Tokens) -> None:
         """Count the tokens of an answer."""
-        prompt, hit, _, output, reasoning = tokens_of(usage)
+        prompt, hit, _, output, reasoning = tokens
         self.prompt += prompt
         self.hit += hit
         self.output += output

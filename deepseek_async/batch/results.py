@@ -78,6 +78,12 @@ class BatchFailed(Struct, kw_only=True, frozen=True):
 BatchResult: TypeAlias = BatchOk | BatchFailed
 
 
+Tokens: TypeAlias = tuple[int, int, int, int, int]
+"""Counts of tokens: prompt, cache hits, cache misses, output, reasoning."""
+
+NO_TOKENS: Final[Tokens] = (0, 0, 0, 0, 0)
+
+
 class Finished(Struct):
     """A result with what the journal needs to know about it.
 
@@ -85,7 +91,7 @@ class Finished(Struct):
         result: What became of the request.
         digest: The hash of the request.
         cost: Nano-dollars that it cost, `None` if unknown.
-        used: Tokens that it used: none, if it has the answer of another.
+        used: Tokens that it used; none, if it has the answer of another.
         was_sent: Whether it ever reached the wire.
         is_durable: Whether the journal is to keep it: not if the account, and not the
             request, was at fault.
@@ -94,21 +100,27 @@ class Finished(Struct):
     result: BatchResult
     digest: str
     cost: int | None = 0
-    used: Usage = Usage()
+    used: Tokens = NO_TOKENS
     was_sent: bool = True
     is_durable: bool = True
 
 
-def tokens_of(usage: Usage) -> tuple[int, int, int, int, int]:
-    """Prompt, hit, miss, output and reasoning tokens, whatever a server says.
+def tokens_of(usage: Usage) -> Tokens:
+    """The tokens of an answer.
 
     Counts that cannot be are set right, as money depends on them: none is negative,
     none is absurd, and a prompt has no more hits than tokens.
     """
-    prompt = _count(usage.prompt_tokens)
-    hit = min(_count(usage.cached_tokens), prompt)
-    output, reasoning = _count(usage.completion_tokens), usage.reasoning_tokens
-    return prompt, hit, prompt - hit, output, _count(reasoning)
+    prompt, hit = usage.prompt_tokens, usage.cached_tokens
+    output, reasoning = usage.completion_tokens, usage.reasoning_tokens
+    if not (
+        0 <= hit <= prompt <= _MOST_TOKENS
+        and 0 <= output <= _MOST_TOKENS
+        and 0 <= reasoning <= _MOST_TOKENS
+    ):
+        prompt, output, reasoning = _count(prompt), _count(output), _count(reasoning)
+        hit = min(_count(hit), prompt)
+    return prompt, hit, prompt - hit, output, reasoning
 
 
 def _count(value: int) -> int:
