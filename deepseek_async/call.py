@@ -38,6 +38,8 @@ class Call:
         attempts: The attempts so far.
         deadline_at: The loop time of the overall deadline, or infinity.
         opening: The attempt that waits for its response head, if one does.
+        wants_fresh: Whether an idle connection has failed it: idle ones tend to be
+            lost together, so the next attempt takes a new one.
     """
 
     __slots__ = (
@@ -51,6 +53,7 @@ class Call:
         "deadline_at",
         "opening",
         "request",
+        "wants_fresh",
     )
 
     def __init__(self, manager: SessionManager, request: WireRequest) -> None:
@@ -60,6 +63,7 @@ class Call:
         self._manager = manager
         self._started_at = self._attempt_at = now
         self.opening: Opening | None = None
+        self.wants_fresh = False
         self._wake: asyncio.Event | None = None
         self._abandoned: DeepSeekError | None = None
         self.request = request
@@ -183,8 +187,13 @@ class Call:
         wait = policy.wait(number, failure)
         if wait is None or now + wait >= self.deadline_at:
             return None
-        if isinstance(failure, ConnectionLostError) and failure.stale:
+        if (
+            isinstance(failure, ConnectionLostError)
+            and failure.stale
+            and not self.wants_fresh
+        ):
             # The server had closed an idle connection: nothing was wrong with it.
+            self.wants_fresh = True
             return 0.0
         return wait if self._manager.budget.spend(now) else None
 

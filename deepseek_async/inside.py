@@ -1,9 +1,11 @@
-"""aiohttp from the inside: every member that is used though it is not documented.
+"""aiohttp from the inside: members that are used though they are not documented.
 
 They save more than they risk: aiohttp's documented ways are made for every kind of
 request and of reader, and cost accordingly. When this module is imported, a sample is
 sent through all of them. If aiohttp is not, or no longer, what it is taken for here,
 `KNOWN` is false, and whoever would use this module goes the documented way.
+
+Not in here: the connector that `opening` extends, which both ways need.
 """
 
 # ruff: noqa: SLF001
@@ -17,7 +19,7 @@ from types import FunctionType
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import aiohttp
-from aiohttp import client, http_writer
+from aiohttp import client, client_reqrep, http_writer
 
 if TYPE_CHECKING:
     from aiohttp.client_proto import ResponseHandler
@@ -137,25 +139,36 @@ def left_in(content: aiohttp.StreamReader) -> bytes:
     return data
 
 
-def _request_of_aiohttp() -> object:
-    """`ClientSession._request`, unless something has been put in its place already."""
-    found: object = vars(client.ClientSession).get("_request")
-    is_own = (
-        isinstance(found, FunctionType)
-        and found.__code__.co_filename == client.__file__
-    )
+def _own(owner: type, name: str) -> object:
+    """A method of aiohttp's, unless something has been put in its place already."""
+    found: object = vars(owner).get(name)
+    is_own = isinstance(found, FunctionType) and found.__code__.co_filename in {
+        client.__file__,
+        client_reqrep.__file__,
+    }
     return found if is_own else None
 
 
-_REQUEST: Final = _request_of_aiohttp()
+_SESSION: Final = client.ClientSession
+_INNER: Final = _own(_SESSION, "_request")
+_REQUEST: Final = _own(_SESSION, "request")
+_SEND: Final = _own(client_reqrep.ClientRequest, "send")
 
 
-def is_stubbed() -> bool:
+def is_stubbed(http: aiohttp.ClientSession) -> bool:
     """Whether something else answers in the place of aiohttp's sessions.
 
     Stubs for tests are put there, and so are some tracers.
+
+    Args:
+        http: The session of the running loop.
     """
-    return client.ClientSession._request is not _REQUEST
+    return (
+        type(http) is not _SESSION
+        or _SESSION._request is not _INNER
+        or _SESSION.request is not _REQUEST
+        or client_reqrep.ClientRequest.send is not _SEND
+    )
 
 
 def is_traced(http: aiohttp.ClientSession) -> bool:

@@ -17,6 +17,7 @@ from .timeouts import NEVER, Timeouts, deadline_error, head_error
 
 if TYPE_CHECKING:
     from aiohttp.client_proto import ResponseHandler
+    from aiohttp.client_reqrep import ConnectionKey
     from aiohttp.connector import Connection
     from aiohttp.tracing import Trace
 
@@ -27,6 +28,7 @@ class Opening:
     Args:
         timeouts: The clocks.
         deadline_at: The loop time of the overall deadline, or infinity.
+        wants_fresh: Whether it must not have an idle connection.
 
     Attributes:
         fresh: Whether a connection was made for this exchange.
@@ -44,9 +46,12 @@ class Opening:
         "reason",
         "step",
         "timeouts",
+        "wants_fresh",
     )
 
-    def __init__(self, timeouts: Timeouts, deadline_at: float) -> None:
+    def __init__(
+        self, timeouts: Timeouts, deadline_at: float, *, wants_fresh: bool = False
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._task = asyncio.current_task()
         self._expired = False
@@ -56,6 +61,7 @@ class Opening:
         self.step = NEVER if timeouts.head is None else timeouts.head
         self.connected = False
         self.fresh = False
+        self.wants_fresh = wants_fresh
         self.reason: DeepSeekError | None = None
 
     def due(self) -> float:
@@ -132,8 +138,14 @@ class Connector(aiohttp.TCPConnector):
         timeout: aiohttp.ClientTimeout,
     ) -> Connection:
         """Take a pooled connection or make one."""
-        connection = await super().connect(req, traces, timeout)
         opening = current_opening.get()
+        connection = await super().connect(req, traces, timeout)
+        while not _may_be_used(connection, opening):
+            connection.close()
+            if opening is None or opening.fresh:
+                reason = "the server spoke before it was asked"
+                raise aiohttp.ClientConnectionError(reason)
+            connection = await super().connect(req, traces, timeout)
         if opening is not None:
             opening.start_head_clock()
             if opening.fresh and connection.protocol is not None:
@@ -152,3 +164,29 @@ class Connector(aiohttp.TCPConnector):
         if opening is not None:
             opening.fresh = True
         return await super()._create_connection(req, traces, timeout)
+
+    def _release(
+        self,
+        key: ConnectionKey,
+        protocol: ResponseHandler,
+        *,
+        should_close: bool = False,
+    ) -> None:
+        transport = protocol.transport
+        ends = should_close or protocol.should_close
+        if ends and transport is not None and transport.get_write_buffer_size():
+            # The server does not read: closing would wait for it, without an end.
+            protocol.abort()
+        super()._release(key, protocol, should_close=should_close)
+
+
+def _may_be_used(connection: Connection, opening: Opening | None) -> bool:
+    """Whether a connection can carry a request.
+
+    A server that says something unasked, as one that answers twice, would answer the
+    next request with it.
+    """
+    protocol = connection.protocol
+    if protocol is None or protocol.should_close:
+        return False
+    return opening is None or opening.fresh or not opening.wants_fresh

@@ -258,12 +258,14 @@ def _select(
 def _warn(message: str) -> None:
     level = 1
     frame = inspect.currentframe()
-    while frame is not None and frame.f_globals.get("__package__", "").startswith(
-        _PACKAGE
-    ):
+    while frame is not None and _is_ours(frame.f_globals.get("__name__")):
         frame = frame.f_back
         level += 1
     warnings.warn(message, DeepSeekWarning, stacklevel=level)
+
+
+def _is_ours(module: object) -> bool:
+    return module == _PACKAGE or str(module).startswith(f"{_PACKAGE}.")
 
 
 def _unknown(name: str, known: Iterable[str]) -> InvalidRequestError:

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 _SMALL_BODY: Final = 64 * 1024
 """Up to here, in bytes, a body is written without waiting for the socket to drain."""
 
+_SWITCHING: Final = 101
+
 _LARGE_BODY: Final = 1024 * 1024
 """From here on aiohttp wants a file object, to write the body in pieces."""
 
@@ -77,7 +79,7 @@ Response = aiohttp.ClientResponse | DirectResponse
 
 
 class _Route(aiohttp.ClientRequest):
-    """Where the connector is to connect to; not itself sent.
+    """Where the connector is to connect to: one for all requests, and never sent.
 
     Args:
         origin: Scheme, host and port.
@@ -170,7 +172,7 @@ class Sender:
             route is not None
             and request.method == "POST"
             and len(request.body) <= _SMALL_BODY
-            and not is_stubbed()
+            and not is_stubbed(self._http)
         ):
             return self._send_directly(request, route, limits)
         return self._send_ordinarily(request, limits)
@@ -196,9 +198,11 @@ class Sender:
         except TimeoutError as error:
             raise aiohttp.ConnectionTimeoutError from error
         try:
-            # No local here, or in any frame that waits, holds what is written.
+            # No local here, or in any frame that waits, holds the key.
             protocol = write(connection.protocol, self._bytes_of(request, route))
             message, content = await read_head(protocol)
+            if message.code == _SWITCHING:
+                connection.close()  # what follows is no HTTP
         except HttpProcessingError as error:
             connection.close()
             raise aiohttp.ClientResponseError(

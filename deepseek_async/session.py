@@ -107,6 +107,7 @@ class LoopSession:
         for _ in range(self.slots.statistics().tasks_waiting):
             self.slots.release()
         self.watch.close()
+        await asyncio.sleep(0)  # those that are aborted give their connections up
         await self.http.close()
 
     def close_soon(self) -> None:
@@ -144,9 +145,15 @@ def _check_route(proxy: object, ssl_context: object) -> None:
 
 
 class Holder(Protocol):
-    """Whoever wants to be able to abort an opening."""
+    """Whoever wants to be able to abort an opening.
+
+    Attributes:
+        opening: The one that is under way.
+        wants_fresh: Whether it must not have an idle connection.
+    """
 
     opening: Opening | None
+    wants_fresh: bool
 
 
 class SessionManager:
@@ -285,7 +292,7 @@ class SessionManager:
         timeouts = request.timeouts or self.timeouts
         if not session.take_slot():
             await _wait_for_slot(session, timeouts, deadline_at)
-        opening = Opening(timeouts, deadline_at)
+        opening = Opening(timeouts, deadline_at, wants_fresh=holder.wants_fresh)
         session.openings.add(opening)
         holder.opening = opening
         opened: LiveResponse | None = None
@@ -327,7 +334,8 @@ class SessionManager:
         if not request.headers:
             return headers
         merged = CIMultiDict(headers)
-        merged.update(request.headers)
+        for name, value in request.headers.items():
+            merged[name] = value  # in place of any that differs only in case
         return merged
 
     async def sleep(self, seconds: float, wake: asyncio.Event) -> None:

@@ -8,7 +8,8 @@ reach aiohttp's frames, and those hold the API key and the prompt.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 import aiohttp
@@ -39,6 +40,12 @@ _ERROR_BODY_SECONDS: Final = 5.0
 """How long to wait for the text of an error whose status is known already."""
 
 
+_INNER: Final = re.compile(r"<\w+: \d+, message=['\"]?(.*?)['\"]?>", re.DOTALL)
+
+_READS_AT_ONCE: Final = 4
+"""Of reads that find bytes at hand, every so many lets other tasks go first."""
+
+
 async def open_response(
     sender: Sender,
     request: WireRequest,
@@ -67,7 +74,7 @@ async def open_response(
     """
     failure: BaseException
     cancelling = opening.cancelling
-    token = current_opening.set(opening)
+    current_opening.set(opening)
     watch.add(opening, opening.earliest)
     try:
         response = await sender.send(request, opening.timeouts.connect)
@@ -83,9 +90,14 @@ async def open_response(
         return LiveResponse(response, clock, watch, on_end)
     finally:
         watch.discard(opening)
-        current_opening.reset(token)
         opening.end()
+        # Not `reset`: a call that is collected late ends in another context.
+        current_opening.set(None)
     raise failure
+
+
+def _no_wait(_: aiohttp.StreamReader) -> None:
+    """What there is to await before `readany`, which waits by itself."""
 
 
 def _said(error: BaseException) -> str:
@@ -93,6 +105,8 @@ def _said(error: BaseException) -> str:
     text = str(error)
     if isinstance(error, aiohttp.ClientResponseError):
         text = error.message
+    # Not a status, though aiohttp writes it like one: <TransferEncodingError: 400, ...>
+    text = _INNER.sub(r"\1", text)
     text = " ".join("".join(filter(str.isprintable, text.replace("\n", " "))).split())
     return f"{type(error).__name__}: {text}"[:240] if text else type(error).__name__
 
@@ -132,6 +146,7 @@ class LiveResponse:
 
     __slots__ = (
         "__weakref__",
+        "_at_once",
         "_closed",
         "_content",
         "_is_known",
@@ -161,6 +176,7 @@ class LiveResponse:
         self._is_known = KNOWN and type(response.content) is aiohttp.StreamReader
         self._watch = watch
         self._is_watched = False
+        self._at_once = 0
         self._closed: asyncio.Future[None] | None = None
         self._on_end = on_end
         self._loop = asyncio.get_running_loop()
@@ -209,12 +225,12 @@ class LiveResponse:
         content = self._content
         failure: BaseException
         try:
-            if self._is_known:
-                while (arrival := wait_of(content)) is not None:
-                    await arrival
-                data = take(content)
-            else:
-                data = await content.readany()
+            wait = wait_of if self._is_known else _no_wait
+            arrival = wait(content) or self._turn_of_others()
+            while arrival is not None:
+                await arrival
+                arrival = wait(content)
+            data = take(content) if self._is_known else await content.readany()
         except asyncio.CancelledError as error:
             failure = asyncio.CancelledError(*error.args)
         except Exception as error:  # noqa: BLE001 - whatever it is, it must become ours
@@ -227,6 +243,14 @@ class LiveResponse:
         clock.waiting = False
         self.close()
         raise failure
+
+    def _turn_of_others(self) -> Awaitable[None] | None:
+        """What to await now and then though there are bytes.
+
+        What unpacks to endless bytes would never let go of the loop otherwise.
+        """
+        self._at_once += 1
+        return None if self._at_once % _READS_AT_ONCE else asyncio.sleep(0)
 
     def _start_watch(self, now: float) -> None:
         self._is_watched = True

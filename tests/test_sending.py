@@ -382,14 +382,14 @@ def test_a_wrapped_session_is_never_taken_for_the_original(
 ) -> None:
     """A tracer that was there first is not passed by either."""
     own = aiohttp.ClientSession._request
-    assert inside._request_of_aiohttp() is own
+    assert inside._own(aiohttp.ClientSession, "_request") is own
 
     async def wrapped(*args: Any, **options: Any) -> Any:
         return await own(*args, **options)
 
     wrapped.__module__ = own.__module__
     monkeypatch.setattr(aiohttp.ClientSession, "_request", wrapped)
-    assert inside._request_of_aiohttp() is None
+    assert inside._own(aiohttp.ClientSession, "_request") is None
 
 
 def test_the_insides_of_aiohttp_are_in_one_place() -> None:

@@ -6,7 +6,7 @@ import contextlib
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -128,7 +128,7 @@ def write_durably(path: Path, data: bytes) -> None:
 
 
 @contextlib.contextmanager
-def drafted(path: Path) -> Iterator[Path]:
+def drafted(path: Path) -> Generator[Path]:
     """A file to write in place of another one, which it replaces once it is whole.
 
     Args:

@@ -58,8 +58,9 @@ class ConnectionLostError(APIConnectionError):
     """The connection died after the request had been sent, or while sending it.
 
     Attributes:
-        stale: Whether it was a reused idle connection that gave no byte of a reply:
-            most likely the server had just closed it.
+        stale: Whether it was a reused idle connection that gave no reply: most
+            likely the server had just closed it. The first such loss of a call is
+            followed at once by an attempt on a new connection.
     """
 
     stale: bool = False

@@ -10,6 +10,7 @@ from ..chunks import PayloadReader
 from ..codec import CHAT_CHUNK, FIM_CHUNK, Codec, find_error, stream_error
 from ..errors import (
     APIError,
+    APITimeoutError,
     ConnectionLostError,
     DeepSeekError,
     EmptyResponseError,
@@ -113,7 +114,7 @@ class LiveStream(Stream[C, A]):
             data = response.salvage()
         ended = not data or failure is not None
         chunks = self._decode(data, ended=ended)
-        if reader.failure is not None:
+        if reader.failure is not None and not isinstance(failure, APITimeoutError):
             failure = reader.failure
         if ended and failure is None:
             failure = self._ended_early()

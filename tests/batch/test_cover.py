@@ -64,7 +64,10 @@ class BillingWire(FakeWire):
 
 @pytest.fixture
 def off_peak(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("deepseek_async.batch.budget.is_peak", lambda _: False)
+    def never(_: object) -> bool:
+        return False
+
+    monkeypatch.setattr("deepseek_async.batch.budget.is_peak", never)
 
 
 @pytest.mark.usefixtures("off_peak")
