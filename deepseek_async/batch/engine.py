@@ -240,9 +240,11 @@ class Engine:
         return None
 
     def _gives_up(self, now: float) -> bool:
+        silent = self._limit.unanswered_for(now)
+        if not silent:
+            return False
         limit, attempts = self._limit, self._attempts
         patience = self._settings.patience
-        silent = limit.unanswered_for(now)
         if limit.in_outage:
             if not attempts.has_answered:
                 patience = min(patience, _NEVER_ANSWERED)

@@ -64,6 +64,7 @@ class Intake:
         self._keys = Keys()
         self._part, self._parts = settings.shard
         self._retry_failed = settings.retry_failed
+        self._dedupe = settings.dedupe
         self._must_price = (
             settings.budget is not None and settings.budget.max_cost is not None
         )
@@ -126,7 +127,7 @@ class Intake:
             wire=wire,
             policy=policy,
             max_tokens=most_output(params),
-            is_deterministic=is_deterministic(params),
+            is_deterministic=self._dedupe and is_deterministic(params),
         )
         if self._look_for_prefixes:
             item.prefixes = prefixes(wire.body)
