@@ -221,7 +221,7 @@ class Batch:
             engine.last_error = error
             engine.stop("mismatch", drain=False)
             await engine.run(fresh)
-        if engine.fatal is not None:
+        if engine.fatal is not None and not self._tally.ok:
             # So few rows that not enough of them were refused to stop the batch.
             self._stop_for(*engine.fatal)
 
