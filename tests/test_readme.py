@@ -18,6 +18,8 @@ from deepseek_async.testing import DeepSeekEmulator, Pace
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 PROGRAMS = re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+# With what pytest-asyncio warns of where it is not said.
+_PYTEST = ("-m", "pytest", "-o", "asyncio_default_fixture_loop_scope=function")
 
 
 def section(program: str) -> str:
@@ -31,6 +33,8 @@ def section(program: str) -> str:
 @pytest.mark.parametrize("number", range(len(PROGRAMS)), ids=map(section, PROGRAMS))
 async def test_program(number: int, tmp_path: Path) -> None:
     """Every Python program of README runs as it stands, against the emulator."""
+    program = tmp_path / "test_example.py"
+    program.write_text(PROGRAMS[number], encoding="utf-8")
     async with DeepSeekEmulator(pace=Pace.instant()) as emulator:
         environment = os.environ | {
             "DEEPSEEK_API_KEY": emulator.api_key or "",
@@ -40,8 +44,8 @@ async def test_program(number: int, tmp_path: Path) -> None:
             sys.executable,
             "-W",
             "error",
-            "-c",
-            PROGRAMS[number],
+            *(_PYTEST if "def test_" in PROGRAMS[number] else ()),
+            program.name,
             cwd=tmp_path,
             env=environment,
             stdout=asyncio.subprocess.PIPE,

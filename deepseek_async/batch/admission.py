@@ -57,6 +57,10 @@ class Limit:
     share its slots; other calls of the same client always go first, and take from
     what the batches may use.
 
+    Args:
+        level: The limit to begin with, at least 1. It is a float because an adaptive
+            limit grows by fractions; `capacity` is the rounded number.
+
     Attributes:
         in_flight: Requests of batches on the wire now.
         refused: 429 answers so far.

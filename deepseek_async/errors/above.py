@@ -14,6 +14,9 @@ class StrictSchemaError(SchemaError):
 
     See https://api-docs.deepseek.com/guides/tool_calls
 
+    Args:
+        hint: What is needed instead, in parentheses at the end of the message.
+
     Attributes:
         path: Where, such as `$.filters.tags[]`.
         keyword: What, such as `maxItems`.

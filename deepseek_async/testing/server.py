@@ -42,6 +42,7 @@ class DeepSeekEmulator:
     balance, at the pace of a real service, and fails where it is told to::
 
         async with DeepSeekEmulator(pace=Pace.instant()) as emulator:
+            emulator.answer = "short"
             emulator.script(Status(status=503), Cut(events=2))
             client = AsyncDeepSeek(
                 api_key=emulator.api_key, base_url=emulator.base_url
@@ -63,10 +64,16 @@ class DeepSeekEmulator:
         fault: Callable that decides each request's fault.
 
     Attributes:
+        answer: What to answer: text, an `Answer`, or a function of the body.
+        tool_rules: `ToolRule`s that make the model call tools.
+        fault: Function that decides each request's fault.
+        fault_mix: Faults with the probability that each strikes a request.
         account: Key, balance and concurrency; changes apply at once.
         model: The model; its ``cache`` and ``context_length`` can be changed.
         pace: The pace of the answers that begin from now on.
         requests: The newest requests, oldest first.
+        balance: US dollars left.
+        concurrency_limit: Completions that may run at once; None means no limit.
     """
 
     def __init__(  # noqa: PLR0913  every setting is a keyword with a default

@@ -54,7 +54,13 @@ class ImagePart(RequestStruct, kw_only=True):
 
 
 class FilePart(RequestStruct, kw_only=True):
-    """An uploaded file by id, or an inline one by data URL and name."""
+    """An uploaded file by id, or an inline one by data URL and name.
+
+    Attributes:
+        file_id: The id of an uploaded file.
+        file_data: The content of an inline file, as a data URL.
+        filename: The name of an inline file.
+    """
 
     file_id: str | UnsetType = UNSET
     file_data: str | UnsetType = UNSET
