@@ -6,7 +6,7 @@ import hashlib
 import json
 import random
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final, TypeAlias
 
 import msgspec
@@ -18,6 +18,7 @@ from .conversation import (
     without_prefix,
 )
 from .prose import phrase, reply, report, thoughts
+from .schema import ArgumentMaker, is_schema
 from .wire import Body, encode, is_array, is_object, section
 
 _TITLE_WORDS: Final = 6
@@ -127,27 +128,28 @@ def _tool_outputs(messages: list[Body]) -> list[str]:
 
 
 def _json_answer(messages: list[Body], question: str, rng: random.Random) -> str:
-    example = _example_object(messages)
-    if example is None:
-        sentence = reply(question, rng)
-        return encode({"topic": title_of(question), "answer": sentence}).decode()
-    return json.dumps(_like(example, question, rng), ensure_ascii=False, indent=2)
+    found = list(_objects(messages))
+    for schema in filter(is_schema, found):
+        made = ArgumentMaker(question, rng).make(schema)
+        return json.dumps(made, ensure_ascii=False)
+    for example in found:
+        return json.dumps(_like(example, question, rng), ensure_ascii=False, indent=2)
+    sentence = reply(question, rng)
+    return encode({"topic": title_of(question), "answer": sentence}).decode()
 
 
-def _example_object(messages: list[Body]) -> Body | None:
-    """Return the first JSON object that stands in the prompt as an example."""
+def _objects(messages: list[Body]) -> Iterator[Body]:
+    """The JSON objects that stand in the prompt, as a schema or an example."""
     decoder = json.JSONDecoder()
     for message in messages:
         text = text_of(message.get("content"))
-        start = text.find("{")
-        if start < 0:
-            continue
-        try:
-            found: Body = decoder.raw_decode(text, start)[0]
-        except (ValueError, RecursionError):
-            continue
-        return found
-    return None
+        end = 0
+        while (start := text.find("{", end)) >= 0:
+            try:
+                found, end = decoder.raw_decode(text, start)
+            except (ValueError, RecursionError):
+                break  # trying every brace of a long text would take too long
+            yield found
 
 
 def _like(example: Any, question: str, rng: random.Random) -> Any:  # noqa: ANN401
