@@ -139,8 +139,8 @@ class ArgumentMaker:
             return _FORMATS[schema["format"]]
         if schema.get("contentEncoding") == "base64":
             return "aGVsbG8="
-        text = self._word()
-        text += "." * (min(schema.get("minLength", 0), _LONGEST) - len(text))
+        least: int = min(schema.get("minLength", 0), _LONGEST)
+        text = self._word().ljust(least, ".")
         return text[: schema.get("maxLength")]
 
     def _word(self) -> str:
