@@ -7,7 +7,7 @@ import json
 import random
 import re
 from collections.abc import Callable, Iterator
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, cast
 
 import msgspec
 
@@ -95,8 +95,33 @@ def default_answer(body: Body, seed: int = 0) -> Answer:
 
 
 def as_answer(said: Answer | str) -> Answer:
-    """Return `said` as an `Answer`."""
-    return Answer(content=said) if isinstance(said, str) else said
+    """Return `said` as an `Answer`.
+
+    Raises:
+        TypeError: It is neither text nor an `Answer`.
+    """
+    if isinstance(said, str):
+        return Answer(content=said)
+    if not isinstance(cast("object", said), Answer):
+        message = f"an answer is text or an Answer, not {type(said).__name__}"
+        raise TypeError(message)
+    return said
+
+
+def as_answerer(given: Answerer | Answer | str | None) -> Answerer | None:
+    """Return what makes the answers; text or an `Answer` is the answer to all.
+
+    Raises:
+        TypeError: It is neither, and no function.
+    """
+    if isinstance(given, str | Answer):
+        constant = as_answer(given)
+        return lambda _: constant
+    if given is not None and not callable(cast("object", given)):
+        kind = type(given).__name__
+        message = f"answer takes text, an Answer or a function of the body, not {kind}"
+        raise TypeError(message)
+    return given
 
 
 def filled(answer: Answer, body: Body, seed: int) -> Answer:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from aiohttp import web
 
 from .account import Account
+from .answers import as_answerer
 from .connections import CountingServer
 from .fault_plan import FaultPlan
 from .model import EmulatedModel
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import TracebackType
 
-    from .answers import Answerer
+    from .answers import Answer, Answerer
     from .fault_plan import FaultChooser
     from .faults import Fault
     from .tools import ToolRule
@@ -42,6 +43,7 @@ class DeepSeekEmulator:
     balance, at the pace of a real service, and fails where it is told to::
 
         async with DeepSeekEmulator(pace=Pace.instant()) as emulator:
+            emulator.answer = "short"
             emulator.script(Status(status=503), Cut(events=2))
             client = AsyncDeepSeek(
                 api_key=emulator.api_key, base_url=emulator.base_url
@@ -63,6 +65,10 @@ class DeepSeekEmulator:
         fault: Callable that decides each request's fault.
 
     Attributes:
+        answer: What to answer: text, an `Answer`, or a function of the body.
+        tool_rules: `ToolRule`s that make the model call tools.
+        fault: Function that decides each request's fault.
+        fault_mix: Faults with the probability that each strikes a request.
         account: Key, balance and concurrency; changes apply at once.
         model: The model; its ``cache`` and ``context_length`` can be changed.
         pace: The pace of the answers that begin from now on.
@@ -94,7 +100,7 @@ class DeepSeekEmulator:
         self.model = EmulatedModel(seed, accept_retired=accept_retired_models)
         self.requests: deque[Recorded] = deque(maxlen=record_limit)
         self._faults = FaultPlan(seed)
-        self._faults.chooser = fault
+        self.fault = fault
         self._service = Service(self.account, self.model, self._faults)
         self._host = host
         self._port = port
@@ -163,12 +169,16 @@ class DeepSeekEmulator:
 
     @property
     def answer(self) -> Answerer | None:
-        """Callable that says what to answer instead of the built-in words."""
+        """What to answer instead of the built-in words.
+
+        Text or an `Answer` is the answer to every request; a function is given the
+        body of the request.
+        """
         return self.model.answer
 
     @answer.setter
-    def answer(self, answer: Answerer | None) -> None:
-        self.model.answer = answer
+    def answer(self, answer: Answerer | Answer | str | None) -> None:
+        self.model.answer = as_answerer(answer)
 
     @property
     def tool_rules(self) -> list[ToolRule]:
@@ -178,7 +188,11 @@ class DeepSeekEmulator:
     # Faults
 
     def script(self, *faults: Fault) -> None:
-        """Queue `faults`: each strikes the next request that it matches."""
+        """Queue `faults`: each strikes the next request that it matches.
+
+        Raises:
+            TypeError: One is no fault.
+        """
         self._faults.add(faults)
 
     def clear_faults(self) -> None:
@@ -197,7 +211,7 @@ class DeepSeekEmulator:
 
     @fault.setter
     def fault(self, chooser: FaultChooser | None) -> None:
-        self._faults.chooser = chooser
+        self._faults.choose_with(chooser)
 
     @property
     def fault_mix(self) -> Mapping[Fault, float]:
@@ -206,7 +220,7 @@ class DeepSeekEmulator:
 
     @fault_mix.setter
     def fault_mix(self, mix: Mapping[Fault, float]) -> None:
-        self._faults.mix = dict(mix)
+        self._faults.draw_from(mix)
 
     # Life
 
