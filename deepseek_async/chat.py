@@ -18,7 +18,7 @@ from .structured import (
     parse,
     typed_request,
 )
-from .tools import ToolPolicy, answer_with_tools
+from .tools import ToolPolicy, answer_with_tools, checked_tool_policy
 from .turns import AnswerTurn, Turn, TurnEvent, TurnStream, finish
 
 T = TypeVar("T")
@@ -65,6 +65,7 @@ class Completions(ChatCompletions):
             call that was run, and the token counts of all rounds.
 
         Raises:
+            ConfigurationError: `policy` is no `ToolPolicy`.
             ToolDefinitionError: Two tools have one name, or a tool is a bare function.
             MissingReasoningError: A message of the history lost its reasoning.
             ToolRoundsExceededError: The model does not stop calling.
@@ -232,7 +233,11 @@ def turn_answerer(
     Args:
         completions: The endpoint.
         policy: How the tool loop behaves.
+
+    Raises:
+        ConfigurationError: `policy` is no `ToolPolicy`.
     """
+    policy = checked_tool_policy(policy)
 
     def answer(
         params: Mapping[str, Any], *, stream: bool

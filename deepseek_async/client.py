@@ -273,7 +273,9 @@ class AsyncDeepSeek:
             The conversation.
 
         Raises:
-            InvalidRequestError: `messages` holds something else.
+            ConfigurationError: `context`, `tokens`, `policy` or `lost_reasoning` is
+                something else.
+            InvalidRequestError: `messages` or an option is.
         """
         return Conversation(
             turn_answerer(self.chat.completions, policy),
@@ -312,6 +314,8 @@ class AsyncDeepSeek:
             The conversation.
 
         Raises:
+            ConfigurationError: As `conversation`.
+            InvalidRequestError: As `conversation`.
             SavedConversationError: It is something else, or of a newer version.
         """
         return Conversation.from_json(

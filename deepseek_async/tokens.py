@@ -52,6 +52,25 @@ class TokenCounter(Protocol):
         ...
 
 
+def checked_counter(counter: TokenCounter | None) -> TokenCounter:
+    """Return a counter, the estimating one for `None`, or refuse what is none.
+
+    Args:
+        counter: What a caller gave as one.
+
+    Raises:
+        ConfigurationError: It cannot count.
+    """
+    if counter is None:
+        return EstimatedTokens()
+    if isinstance(counter, type) or not (
+        hasattr(counter, "method") and callable(getattr(counter, "count", None))
+    ):
+        message = "tokens are counted by a counter, such as TokenizerFile(path)"
+        raise ConfigurationError(message)
+    return counter
+
+
 class EstimatedTokens:
     """The published rule: 0.3 token per character, 0.6 per Chinese one."""
 
@@ -149,8 +168,9 @@ def count_tokens(
 
     Raises:
         InvalidRequestError: It is neither text nor messages as dicts.
+        ConfigurationError: `counter` cannot count.
     """
-    chosen = counter or EstimatedTokens()
+    chosen = checked_counter(counter)
     if isinstance(content, str):
         tokens = chosen.count(content)
     else:

@@ -15,7 +15,12 @@ from typing import Any, Literal, Protocol, TypeAlias
 from msgspec import Struct
 
 from .endpoints import ChatCompletions
-from .errors import DeepSeekError, StreamClosedError, StreamInterruptedError
+from .errors import (
+    DeepSeekError,
+    InvalidRequestError,
+    StreamClosedError,
+    StreamInterruptedError,
+)
 from .history import PlainMessage
 from .reading import SingleReader
 from .types.chat import ChatCompletion, ToolCall
@@ -284,6 +289,21 @@ def awaited(params: Mapping[str, Any]) -> dict[str, Any]:
         params: The arguments of a chat request.
     """
     return {k: v for k, v in params.items() if k not in {"resume", "stream_options"}}
+
+
+def refuse_stream(params: Mapping[str, Any], streamed: str) -> None:
+    """See that the method called decides whether the answer is streamed.
+
+    Args:
+        params: The arguments of a chat request.
+        streamed: The method that streams.
+
+    Raises:
+        InvalidRequestError: `stream` is among them.
+    """
+    if "stream" in params:
+        message = f"stream is no argument here: for a stream, call {streamed}(...)"
+        raise InvalidRequestError(message, param="stream")
 
 
 class RoundAnswer:

@@ -9,6 +9,7 @@ from typing import Any, Final, Literal, TypeAlias, Unpack
 import msgspec
 
 from ..errors import (
+    ConfigurationError,
     ConversationBusyError,
     InvalidRequestError,
     ToolCallsPendingError,
@@ -23,7 +24,7 @@ from ..history import (
     with_lists,
 )
 from ..params import CallOptions, ChatOptions
-from ..tokens import EstimatedTokens, TokenCount, TokenCounter
+from ..tokens import TokenCount, TokenCounter, checked_counter
 from ..turns import AnswerTurn, Turn, TurnEvent, TurnStream, finish
 from ..types.chat import ChatCompletion
 from ..types.request import Content, Message
@@ -48,6 +49,13 @@ from .transcript import (
 
 _KEPT_OPTIONS: Final = (*CallOptions.__annotations__, "user_id")
 """Options of a conversation that hold for its summaries too."""
+
+_NO_OPTIONS: Final = {
+    "stream": "for a stream, call stream(...)",
+    "model": "set conversation.model",
+    "messages": "the conversation keeps the history",
+}
+"""Arguments of `create` that are none of a turn, and what there is instead."""
 
 LostReasoning: TypeAlias = Literal["refuse", "empty"]
 
@@ -89,6 +97,10 @@ class Conversation:
         prefix_drift: Why the last request could not hit the context cache with what
             the one before had put there; `None` if it could.
         dropped: How many exchanges are no longer in the history.
+
+    Raises:
+        ConfigurationError: `context`, `tokens` or `lost_reasoning` is none.
+        InvalidRequestError: `messages` or an option makes no sense.
     """
 
     def __init__(
@@ -106,9 +118,9 @@ class Conversation:
         self._answer = answer
         self.model = model
         self._context = checked_policy(context or DropOldest())
-        self._counter = tokens or EstimatedTokens()
-        self._lost_reasoning: LostReasoning = lost_reasoning
-        self._options = with_lists(options or {})
+        self._counter = checked_counter(tokens)
+        self._lost_reasoning: LostReasoning = _checked_choice(lost_reasoning)
+        self._options = with_lists(_checked_options(options or {}))
         self._transcript = Transcript.of(
             [*system_messages(system), *listed(messages, "messages")], self._counter
         )
@@ -217,7 +229,8 @@ class Conversation:
         self._refuse_if_busy()
         self._is_busy = True
         try:
-            params = with_lists({**self._options, **options, "model": self.model})
+            given = _checked_options(options)
+            params = with_lists({**self._options, **given, "model": self.model})
             draft, is_new = self._draft(content, reminder)
             waiting = self._transcript.with_last(draft, instead=not is_new)
             fit = await self._fit(waiting, params)
@@ -420,3 +433,18 @@ class Conversation:
         made.usage = saved.usage
         made.dropped = saved.dropped
         return made
+
+
+def _checked_options(options: Mapping[str, Any]) -> Mapping[str, Any]:
+    for name, instead in _NO_OPTIONS.items():
+        if name in options:
+            message = f"{name} is no option of a conversation's turns: {instead}"
+            raise InvalidRequestError(message, param=name)
+    return options
+
+
+def _checked_choice(choice: LostReasoning) -> LostReasoning:
+    if choice not in ("refuse", "empty"):
+        message = "lost_reasoning must be 'refuse' or 'empty'"
+        raise ConfigurationError(message)
+    return choice

@@ -723,3 +723,16 @@ async def test_the_schema_in_the_prompt_is_valid(
 
     jsonschema.Draft202012Validator.check_schema(schema)
     jsonschema.validate(msgspec.json.decode(LIMA), schema)
+
+
+async def test_an_answer_is_streamed_by_its_method(
+    client: AsyncDeepSeek, emulator: DeepSeekEmulator
+) -> None:
+    """`stream=` has no effect here, so it is refused."""
+    asked: Any = {"model": MODEL, "messages": MESSAGES, "stream": True}
+
+    with pytest.raises(InvalidRequestError, match="call stream_parse"):
+        await client.chat.completions.parse(response_type=City, **asked)
+    with pytest.raises(InvalidRequestError, match="call stream_parse"):
+        client.chat.completions.stream_parse(response_type=City, **asked)
+    assert not emulator.requests
