@@ -62,7 +62,7 @@ class Completions(ChatCompletions):
 
         Returns:
             The turn: the final answer, the messages to append to the history, every
-            call that was run, and the token counts of all rounds.
+            call that was run, and the token counts and the cost of all rounds.
 
         Raises:
             ConfigurationError: `policy` is no `ToolPolicy`.
@@ -158,8 +158,8 @@ class Completions(ChatCompletions):
             **params: As `create`, without functions and `response_format`.
 
         Returns:
-            The value in `parsed`, with the completion and the token counts of all
-            attempts.
+            The value in `parsed`, with the completion, and the token counts and the
+            cost of all attempts.
 
         Raises:
             SchemaError: JSON Schema cannot express the type.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
+from decimal import Decimal
 from typing import Any, Literal, Protocol, TypeAlias
 
 from msgspec import Struct
@@ -22,6 +23,7 @@ from .errors import (
     StreamInterruptedError,
 )
 from .history import PlainMessage
+from .pricing import sum_costs
 from .reading import SingleReader
 from .types.chat import ChatCompletion, ToolCall
 from .types.events import ChatEvent, Resumed, TextDelta
@@ -155,6 +157,11 @@ class Turn:
             if one.completion.usage is not None:
                 total += one.completion.usage
         return total
+
+    @property
+    def cost(self) -> Decimal | None:
+        """What all rounds cost in US dollars, `None` if one of them has no price."""
+        return sum_costs(*(one.completion.cost for one in self.rounds))
 
     def add(self, event: TurnEvent) -> None:
         """Take the next event of the turn."""

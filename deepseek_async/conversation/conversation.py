@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import aclosing
+from decimal import Decimal
 from typing import Any, Final, Literal, TypeAlias, Unpack
 
 import msgspec
@@ -24,6 +25,7 @@ from ..history import (
     with_lists,
 )
 from ..params import CallOptions, ChatOptions
+from ..pricing import sum_costs
 from ..tokens import TokenCount, TokenCounter, checked_counter
 from ..turns import AnswerTurn, Turn, TurnEvent, TurnStream, finish
 from ..types.chat import ChatCompletion
@@ -93,6 +95,7 @@ class Conversation:
     Attributes:
         model: The model of the turns to come.
         usage: Token counts of all turns, summaries included.
+        cost: What they cost in US dollars; `None` once an answer had no price.
         last_fit: What the policy did before the last request.
         prefix_drift: Why the last request could not hit the context cache with what
             the one before had put there; `None` if it could.
@@ -128,6 +131,7 @@ class Conversation:
         self._is_busy = False
         self._sent: Mapping[str, Any] | None = None
         self.usage = Usage()
+        self.cost: Decimal | None = Decimal(0)
         self.last_fit: Fit | None = None
         self.prefix_drift: PrefixDrift | None = None
         self.dropped = 0
@@ -276,6 +280,7 @@ class Conversation:
         fit = await self._context.fit(transcript, room)
         if fit.usage is not None:
             self.usage += fit.usage
+            self.cost = sum_costs(self.cost, fit.cost)
         return fit
 
     async def _ask(
@@ -308,6 +313,7 @@ class Conversation:
         self._transcript = fit.transcript.with_last(exchange, instead=True)
         self._results = {}
         self.usage += turn.usage
+        self.cost = sum_costs(self.cost, turn.cost)
         self.dropped += fit.dropped
         self.last_fit = fit
         self.prefix_drift = find_prefix_drift(self._sent or request, request)
@@ -392,6 +398,7 @@ class Conversation:
             self._transcript,
             results=self._results,
             usage=self.usage,
+            cost=self.cost,
             dropped=self.dropped,
         )
 
@@ -431,6 +438,7 @@ class Conversation:
         made._transcript = saved.transcript(made._counter)
         made._results = saved.results
         made.usage = saved.usage
+        made.cost = saved.cost
         made.dropped = saved.dropped
         return made
 
