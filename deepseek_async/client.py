@@ -185,6 +185,7 @@ class AsyncDeepSeek:
         """
         return await fetch_balance(self._manager, options)
 
+    @frameless
     def batch(
         self,
         requests: BatchSource,

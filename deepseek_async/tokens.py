@@ -19,6 +19,7 @@ import msgspec
 from msgspec import Struct
 
 from .errors import ConfigurationError, InvalidRequestError, MissingExtraError
+from .errors.root import frameless
 
 Method: TypeAlias = str
 """How tokens were counted: `estimate`, `tokenizer`, or a counter's own word."""
@@ -153,6 +154,7 @@ class TokenCount(Struct, frozen=True, kw_only=True):
     method: Method
 
 
+@frameless
 def count_tokens(
     content: str | Iterable[Mapping[str, Any]], counter: TokenCounter | None = None
 ) -> TokenCount:
