@@ -42,6 +42,7 @@ from .batch import (
     LimitChange,
     Progress,
     Rates,
+    read_results,
 )
 from .caching import (
     FileCache,
@@ -467,5 +468,6 @@ __all__ = [
     "find_prefix_drift",
     "is_peak",
     "raise_for_finish_reason",
+    "read_results",
     "tool",
 ]

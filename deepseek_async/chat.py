@@ -18,7 +18,7 @@ from .structured import (
     parse,
     typed_request,
 )
-from .tools import ToolPolicy, answer_with_tools
+from .tools import ToolPolicy, answer_with_tools, checked_tool_policy
 from .turns import AnswerTurn, Turn, TurnEvent, TurnStream, finish
 
 T = TypeVar("T")
@@ -62,9 +62,10 @@ class Completions(ChatCompletions):
 
         Returns:
             The turn: the final answer, the messages to append to the history, every
-            call that was run, and the token counts of all rounds.
+            call that was run, and the token counts and the cost of all rounds.
 
         Raises:
+            ConfigurationError: `policy` is no `ToolPolicy`.
             ToolDefinitionError: Two tools have one name, or a tool is a bare function.
             MissingReasoningError: A message of the history lost its reasoning.
             ToolRoundsExceededError: The model does not stop calling.
@@ -157,8 +158,8 @@ class Completions(ChatCompletions):
             **params: As `create`, without functions and `response_format`.
 
         Returns:
-            The value in `parsed`, with the completion and the token counts of all
-            attempts.
+            The value in `parsed`, with the completion, and the token counts and the
+            cost of all attempts.
 
         Raises:
             SchemaError: JSON Schema cannot express the type.
@@ -232,7 +233,11 @@ def turn_answerer(
     Args:
         completions: The endpoint.
         policy: How the tool loop behaves.
+
+    Raises:
+        ConfigurationError: `policy` is no `ToolPolicy`.
     """
+    policy = checked_tool_policy(policy)
 
     def answer(
         params: Mapping[str, Any], *, stream: bool

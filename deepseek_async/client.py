@@ -83,7 +83,8 @@ class AsyncDeepSeek:
             at the same time and on the same terms are sent once. Calls choose with
             `cache_control`.
         redact: Hides sensitive text from the server and puts it back into answers:
-            `PatternRedactor()`, a `Redactor` or functions of your own, in order.
+            `[PatternRedactor()]`, Redactors or functions of your own, in order; one
+            alone needs no list.
 
     Attributes:
         chat: `chat.completions.create(...)`, `.parse(...)`, `.run_tools(...)`.
@@ -113,7 +114,7 @@ class AsyncDeepSeek:
         prices: Mapping[str, Price] | None = None,
         meter: UsageMeter | None = None,
         cache: ResponseCache | None = None,
-        redact: Sequence[Hook] = (),
+        redact: Hook | Sequence[Hook] = (),
     ) -> None:
         try:
             url = BaseURL.find(base_url)
@@ -184,6 +185,7 @@ class AsyncDeepSeek:
         """
         return await fetch_balance(self._manager, options)
 
+    @frameless
     def batch(
         self,
         requests: BatchSource,
@@ -272,7 +274,9 @@ class AsyncDeepSeek:
             The conversation.
 
         Raises:
-            InvalidRequestError: `messages` holds something else.
+            ConfigurationError: `context`, `tokens`, `policy` or `lost_reasoning` is
+                something else.
+            InvalidRequestError: `messages` or an option is.
         """
         return Conversation(
             turn_answerer(self.chat.completions, policy),
@@ -311,6 +315,8 @@ class AsyncDeepSeek:
             The conversation.
 
         Raises:
+            ConfigurationError: As `conversation`.
+            InvalidRequestError: As `conversation`.
             SavedConversationError: It is something else, or of a newer version.
         """
         return Conversation.from_json(

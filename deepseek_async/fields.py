@@ -75,6 +75,19 @@ OPTIONS: Final = frozenset(
 )
 """Arguments that are not part of the body."""
 
+REQUIRED: Final = {
+    "model": ", such as deepseek-flash",
+    "messages": ', such as [{"role": "user", "content": "Hello"}]',
+    "prompt": ": the text before the gap",
+}
+"""What a request cannot be without, and how it looks."""
+
+INSTEAD: Final = {
+    "max_retries": "pass retry=RetryPolicy(...), or call "
+    "client.with_options(max_retries=...)",
+}
+"""Arguments of other clients that go elsewhere."""
+
 RENAMED: Final = {"max_completion_tokens": "max_tokens", "user": "user_id"}
 """What other clients call it -> what the API calls it."""
 

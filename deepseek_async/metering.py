@@ -209,7 +209,7 @@ class UsageMeter:
         spend_limit: Decimal | float | str | None = None,
         max_tags: int = 10_000,
     ) -> None:
-        self.prices = None if prices is None else _table(prices)
+        self.prices = None if prices is None else price_table(prices)
         self.max_tags = max_tags
         self._lock = threading.Lock()
         _meters.add(self)
@@ -367,8 +367,15 @@ class UsageMeter:
         return self._tallies.setdefault((model, tag), _Tally())
 
 
-def _table(prices: object) -> dict[str, Price]:
-    """A price table, checked before an answer is paid for that it cannot price."""
+def price_table(prices: object) -> dict[str, Price]:
+    """A price table, checked before an answer is paid for that it cannot price.
+
+    Args:
+        prices: What a caller gave as one.
+
+    Raises:
+        ConfigurationError: It is none.
+    """
     if not isinstance(prices, Mapping):
         message = "prices must be a mapping of names of models to Price"
         raise ConfigurationError(message)

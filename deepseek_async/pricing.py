@@ -148,6 +148,19 @@ def cost(
     return _amount(usage, price, is_peak=is_peak(at or datetime.now(UTC)))
 
 
+def sum_costs(*costs: Decimal | None) -> Decimal | None:
+    """Add what several answers cost.
+
+    Args:
+        *costs: US dollars, `None` for an answer without a price.
+
+    Returns:
+        The sum; `None` if one of them is not known.
+    """
+    known = [cost for cost in costs if cost is not None]
+    return sum(known, Decimal(0)) if len(known) == len(costs) else None
+
+
 def _amount(usage: TokenCounts, price: Price, *, is_peak: bool) -> Decimal:
     # The counts come from the server: a negative one must not give money back.
     hit = max(0, usage.cached_tokens)

@@ -22,8 +22,10 @@ from .errors import DeepSeekError, DeepSeekWarning, InvalidRequestError
 from .fields import (
     FLOATS,
     IGNORED,
+    INSTEAD,
     OPTIONS,
     RENAMED,
+    REQUIRED,
     WITHOUT_EFFECT,
     ChatShape,
     FIMShape,
@@ -269,6 +271,9 @@ def _is_ours(module: object) -> bool:
 
 
 def _unknown(name: str, known: Iterable[str]) -> InvalidRequestError:
+    if name in INSTEAD:
+        message = f"unknown parameter {name!r}: {INSTEAD[name]}"
+        return InvalidRequestError(message, param=name)
     close = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {close[0]}? " if close else ""
     message = (
@@ -398,6 +403,8 @@ def _check(wire: dict[str, Any], shape: type[Struct]) -> None:
     if not where and "`" in what:
         where = what.rsplit("`", 2)[-2]  # a missing field is named in the text itself
     message = f"{where or 'request'}: {what}"
+    if where in REQUIRED and where not in wire:
+        message = f"{where} is required{REQUIRED[where]}"
     raise InvalidRequestError(message, param=where or None)
 
 

@@ -19,6 +19,7 @@ import msgspec
 from msgspec import Struct
 
 from .errors import ConfigurationError, InvalidRequestError, MissingExtraError
+from .errors.root import frameless
 
 Method: TypeAlias = str
 """How tokens were counted: `estimate`, `tokenizer`, or a counter's own word."""
@@ -50,6 +51,25 @@ class TokenCounter(Protocol):
     def count(self, text: str) -> int:
         """The tokens of a text."""
         ...
+
+
+def checked_counter(counter: TokenCounter | None) -> TokenCounter:
+    """Return a counter, the estimating one for `None`, or refuse what is none.
+
+    Args:
+        counter: What a caller gave as one.
+
+    Raises:
+        ConfigurationError: It cannot count.
+    """
+    if counter is None:
+        return EstimatedTokens()
+    if isinstance(counter, type) or not (
+        hasattr(counter, "method") and callable(getattr(counter, "count", None))
+    ):
+        message = "tokens are counted by a counter, such as TokenizerFile(path)"
+        raise ConfigurationError(message)
+    return counter
 
 
 class EstimatedTokens:
@@ -134,6 +154,7 @@ class TokenCount(Struct, frozen=True, kw_only=True):
     method: Method
 
 
+@frameless
 def count_tokens(
     content: str | Iterable[Mapping[str, Any]], counter: TokenCounter | None = None
 ) -> TokenCount:
@@ -149,8 +170,9 @@ def count_tokens(
 
     Raises:
         InvalidRequestError: It is neither text nor messages as dicts.
+        ConfigurationError: `counter` cannot count.
     """
-    chosen = counter or EstimatedTokens()
+    chosen = checked_counter(counter)
     if isinstance(content, str):
         tokens = chosen.count(content)
     else:

@@ -10,13 +10,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
+from decimal import Decimal
 from typing import Any, Literal, Protocol, TypeAlias
 
 from msgspec import Struct
 
 from .endpoints import ChatCompletions
-from .errors import DeepSeekError, StreamClosedError, StreamInterruptedError
+from .errors import (
+    DeepSeekError,
+    InvalidRequestError,
+    StreamClosedError,
+    StreamInterruptedError,
+)
 from .history import PlainMessage
+from .pricing import sum_costs
 from .reading import SingleReader
 from .types.chat import ChatCompletion, ToolCall
 from .types.events import ChatEvent, Resumed, TextDelta
@@ -151,6 +158,11 @@ class Turn:
                 total += one.completion.usage
         return total
 
+    @property
+    def cost(self) -> Decimal | None:
+        """What all rounds cost in US dollars, `None` if one of them has no price."""
+        return sum_costs(*(one.completion.cost for one in self.rounds))
+
     def add(self, event: TurnEvent) -> None:
         """Take the next event of the turn."""
         if isinstance(event, RoundFinished):
@@ -284,6 +296,21 @@ def awaited(params: Mapping[str, Any]) -> dict[str, Any]:
         params: The arguments of a chat request.
     """
     return {k: v for k, v in params.items() if k not in {"resume", "stream_options"}}
+
+
+def refuse_stream(params: Mapping[str, Any], streamed: str) -> None:
+    """See that the method called decides whether the answer is streamed.
+
+    Args:
+        params: The arguments of a chat request.
+        streamed: The method that streams.
+
+    Raises:
+        InvalidRequestError: `stream` is among them.
+    """
+    if "stream" in params:
+        message = f"stream is no argument here: for a stream, call {streamed}(...)"
+        raise InvalidRequestError(message, param="stream")
 
 
 class RoundAnswer:

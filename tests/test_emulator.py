@@ -354,6 +354,41 @@ async def test_answer_can_be_scripted(wire: Wire) -> None:
 # Tools
 
 
+@pytest.mark.parametrize(
+    "said", ["Nothing is certain.", Answer(content="Nothing is certain.")], ids=type
+)
+async def test_one_answer_to_everything(wire: Wire, said: str | Answer) -> None:
+    """Text or an answer needs no function around it; None brings the words back."""
+    wire.emulator.answer = said
+    for text in ("One?", "Two?"):
+        answer = await wire.ask(text, **SHORT)
+        assert message(answer)["content"] == "Nothing is certain."
+
+    wire.emulator.answer = None
+    assert message(await wire.ask("Three?"))["content"] != "Nothing is certain."
+
+
+async def test_settings_of_the_wrong_kind_are_refused(wire: Wire) -> None:
+    """They are told where they are given, not by an error of the server."""
+    wrong: Any = 5
+    fault: Any = Status(status=503)
+    with pytest.raises(TypeError, match="text, an Answer or a function"):
+        wire.emulator.answer = wrong
+    for word in ("short", Answer(content="short"), [fault], Status):
+        spoken: Any = word
+        with pytest.raises(TypeError, match=r"faults only.*words go in `answer`"):
+            wire.emulator.script(fault, spoken)
+    with pytest.raises(TypeError, match="function of the request"):
+        wire.emulator.fault = fault
+    with pytest.raises(TypeError, match="function of the request"):
+        DeepSeekEmulator(fault=fault)
+    with pytest.raises(TypeError, match="faults only"):
+        wire.emulator.fault_mix = {wrong: 0.5}
+
+    assert wire.emulator.faults_left == 0
+    assert message(await wire.ask("Still there?"))["content"]
+
+
 async def test_mentioned_tool_is_called_once_per_name(wire: Wire) -> None:
     """Two cities make two parallel calls with ids that count up."""
     body = chat("Weather in Oslo and New York?", tools=[WEATHER])

@@ -209,9 +209,10 @@ def test_statuses_map_to_their_own_class() -> None:
 
 def test_a_missing_extra_tells_how_to_install_it() -> None:
     """The message is the command to run."""
-    error = MissingExtraError("the terminal", "cli")
+    error = MissingExtraError("partial values", "cli")
 
-    assert 'pip install "deepseek-async[cli]"' in str(error)
+    told = 'is needed for partial values: pip install "deepseek-async[cli]"'
+    assert str(error) == f"an optional extra {told}"
     assert error.extra == "cli"
 
 

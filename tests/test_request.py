@@ -610,3 +610,47 @@ def test_the_places_that_list_the_fields_agree() -> None:
     assert chat == set(ChatCompletionRequest.__struct_fields__)
     assert fim == set(FIMShape.__struct_fields__)
     assert fim == set(CompletionRequest.__struct_fields__)
+
+
+@pytest.mark.parametrize(
+    ("build", "name", "told"),
+    [
+        (chat_request, "model", "model is required, such as deepseek-flash"),
+        (
+            chat_request,
+            "messages",
+            'messages is required, such as [{"role": "user", "content": "Hello"}]',
+        ),
+        (fim_request, "model", "model is required, such as deepseek-flash"),
+        (fim_request, "prompt", "prompt is required: the text before the gap"),
+    ],
+)
+def test_what_is_required_is_told_in_plain_words(
+    build: Callable[[Mapping[str, Any]], object], name: str, told: str
+) -> None:
+    """A missing argument is named with what it looks like."""
+    params = dict(GOOD_FIM if build is fim_request else GOOD)
+    del params[name]
+
+    error = refused(params, build)
+
+    assert str(error) == told
+    assert error.param == name
+
+
+def models_request(options: Mapping[str, Any]) -> object:
+    return get_request("/models", options)
+
+
+@pytest.mark.parametrize("build", [chat_request, fim_request, models_request])
+def test_retries_of_one_call_have_another_name(
+    build: Callable[[Mapping[str, Any]], object],
+) -> None:
+    """`max_retries` is an option of the client; the message says where it goes."""
+    params: dict[str, Any] = {"max_retries": 0}
+
+    error = refused(params, build)
+
+    assert "retry=RetryPolicy(...)" in str(error)
+    assert "client.with_options(max_retries=...)" in str(error)
+    assert "max_tokens" not in str(error)

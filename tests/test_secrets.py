@@ -65,6 +65,7 @@ from deepseek_async import (
     SchemaError,
     StreamClosedError,
     StreamInUseError,
+    count_tokens,
 )
 from deepseek_async.streaming import LiveChatStream
 
@@ -317,6 +318,26 @@ async def _no_saved_conversation(client: AsyncDeepSeek) -> None:
     client.load_conversation(f'{{"messages": "{PROMPT}"}}')
 
 
+async def _streamed_by_option(client: AsyncDeepSeek) -> None:
+    parameters: Any = {**_asked(), "stream": True}
+    await client.chat.completions.run_tools(**parameters)
+
+
+async def _parsed_by_option(client: AsyncDeepSeek) -> None:
+    parameters: Any = {**_asked(), "stream": True}
+    client.chat.completions.stream_parse(response_type=int, **parameters)
+
+
+async def _sent_by_option(client: AsyncDeepSeek) -> None:
+    options: Any = {"stream": True}
+    await client.conversation(model="m").send(PROMPT, **options)
+
+
+async def _no_model(client: AsyncDeepSeek) -> None:
+    parameters: Any = {"messages": REQUEST["messages"]}
+    await client.chat.completions.create(**parameters)
+
+
 REFUSED: dict[str, Callable[[AsyncDeepSeek], Awaitable[None]]] = {
     "not finite": _not_finite,
     "unknown parameter": _unknown_parameter,
@@ -329,6 +350,10 @@ REFUSED: dict[str, Callable[[AsyncDeepSeek], Awaitable[None]]] = {
     "a type without a schema": _no_schema,
     "a history that is none": _no_history,
     "a saved conversation that is none": _no_saved_conversation,
+    "a stream of a turn": _streamed_by_option,
+    "a stream of a typed answer": _parsed_by_option,
+    "a stream of a conversation": _sent_by_option,
+    "no model": _no_model,
 }
 
 
@@ -339,6 +364,63 @@ async def test_refused_request(name: str) -> None:
         error = await failure_of(REFUSED[name](client))
 
     assert isinstance(error, InvalidRequestError | SchemaError | SavedConversationError)
+    assert leaks(error, *SECRETS) == []
+
+
+async def _wrong_policy(client: AsyncDeepSeek) -> None:
+    await client.chat.completions.run_tools(policy=WRONG, **_asked())
+
+
+async def _wrong_policy_in_a_stream(client: AsyncDeepSeek) -> None:
+    await client.chat.completions.stream_tools(policy=WRONG, **_asked()).turn()
+
+
+async def _wrong_policy_in_a_conversation(client: AsyncDeepSeek) -> None:
+    client.conversation(policy=WRONG, **_asked())
+
+
+async def _wrong_counter(client: AsyncDeepSeek) -> None:
+    client.conversation(tokens=WRONG, **_asked())
+
+
+async def _wrong_choice(client: AsyncDeepSeek) -> None:
+    saved = f'{{"version": 1, "model": "m", "head": [{{"role": "{PROMPT}"}}]}}'
+    client.load_conversation(saved, lost_reasoning=WRONG)
+
+
+async def _wrong_count(client: AsyncDeepSeek) -> None:
+    del client
+    count_tokens(PROMPT, WRONG)
+
+
+async def _wrong_retry_of_a_batch(client: AsyncDeepSeek) -> None:
+    client.batch([_asked()], retry=WRONG, request=PROMPT)
+
+
+async def _wrong_template(client: AsyncDeepSeek) -> None:
+    client.batch([{"text": "x"}], request=PROMPT + "{")
+
+
+WRONG: Any = 5
+MISFITS: dict[str, Callable[[AsyncDeepSeek], Awaitable[None]]] = {
+    "a policy": _wrong_policy,
+    "a policy of a stream": _wrong_policy_in_a_stream,
+    "a policy of a conversation": _wrong_policy_in_a_conversation,
+    "a counter": _wrong_counter,
+    "a choice": _wrong_choice,
+    "a counter of a text": _wrong_count,
+    "a retry policy of a batch": _wrong_retry_of_a_batch,
+    "a template": _wrong_template,
+}
+
+
+@pytest.mark.parametrize("name", MISFITS)
+async def test_misfit_option(name: str) -> None:
+    """Nor does an option of the wrong kind that stands beside the prompt."""
+    async with client_of("http://127.0.0.1:9") as client:
+        error = await failure_of(MISFITS[name](client))
+
+    assert isinstance(error, ConfigurationError)
     assert leaks(error, *SECRETS) == []
 
 

@@ -27,7 +27,7 @@ def command(server: Server, directory: Path) -> subprocess.Popen[str]:
         [
             *(sys.executable, "-m", "deepseek_async", "batch", "run"),
             *(str(directory / "in.jsonl"), "--journal", str(directory / "journal")),
-            *("--limit", str(IN_FLIGHT), "--base-url", server.url, "--json"),
+            *("--concurrency", str(IN_FLIGHT), "--base-url", server.url, "--json"),
         ],
         env={**os.environ, "DEEPSEEK_API_KEY": "sk-emulator"},
         stdout=subprocess.PIPE,

@@ -32,6 +32,7 @@ from ..errors import (
 )
 from .admission import Limit, LimitChange
 from .budget import Budget
+from .catalogue import read_results
 from .options import BatchOptions, Settings
 from .progress import Progress
 from .rates import Rates
@@ -65,4 +66,5 @@ __all__ = [
     "Rates",
     "Settings",
     "SourceError",
+    "read_results",
 ]

@@ -78,8 +78,18 @@ class Catalogue:
 def read_results(directory: str | os.PathLike[str]) -> Iterator[BatchResult]:
     """The results in a journal, in input order, one at a time.
 
+        for result in read_results("job"):
+            if isinstance(result, BatchOk):
+                print(result.key, result.completion.text)
+
+    A batch that is resumed hands out only what is new; here is all of it. The files
+    are read in the calling thread.
+
     Args:
         directory: The journal; a run may be at work on it.
+
+    Yields:
+        For each row that has a result the newest one, a `BatchOk` or a `BatchFailed`.
 
     Raises:
         JournalError: It is none, is damaged, or cannot be read.

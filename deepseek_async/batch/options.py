@@ -6,12 +6,14 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
+from difflib import get_close_matches
 from math import inf
-from typing import Any, Literal, TypedDict, cast
+from typing import Any, Final, Literal, TypeAlias, TypedDict, cast
 
 from msgspec import Struct
 
 from ..errors import ConfigurationError
+from ..metering import price_table
 from ..pricing import PRICES, Price
 from ..retry import RetryPolicy
 from .budget import Budget
@@ -71,7 +73,7 @@ class BatchOptions(TypedDict, total=False):
     prefix_order: bool
     dedupe: bool
     shard: tuple[int, int]
-    progress: bool | Callable[[Progress], None]
+    progress: bool | Callable[[Progress], None] | None
     signals: bool
     patience: float
 
@@ -96,23 +98,21 @@ class Settings(Struct, kw_only=True):
     prefix_order: bool = True
     dedupe: bool = False
     shard: tuple[int, int] = (0, 1)
-    progress: bool | Callable[[Progress], None] = False
+    progress: bool | Callable[[Progress], None] | None = None
     signals: bool = False
     patience: float = 600.0
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     def __post_init__(self) -> None:
-        if not _is_shard(self.shard):
-            message = "shard must be (i, n), whole numbers with 0 <= i < n"
-            raise ConfigurationError(message)
-        if self.order not in {"completed", "input"}:
-            message = "order must be 'completed' or 'input'"
-            raise ConfigurationError(message)
-        for name in ("deadline", "patience"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < inf:
-                message = f"{name} must be a positive number of seconds"
+        for name, (fits, what) in _CHECKS.items():
+            value: object = getattr(self, name)
+            if value is None and name not in _NEVER_NONE:
+                continue
+            if not fits(value):
+                message = f"{name} must be {what}"
                 raise ConfigurationError(message)
+        if self.prices is not None:
+            self.prices = price_table(self.prices)
         if (
             self.budget is not None
             and self.budget.max_cost is not None
@@ -128,9 +128,10 @@ class Settings(Struct, kw_only=True):
         Raises:
             ConfigurationError: One is unknown or makes no sense.
         """
-        unknown = sorted(options.keys() - BatchOptions.__annotations__.keys() - _OWN)
-        if unknown:
-            message = f"batch() knows no option {unknown[0]!r}"
+        for name in sorted(options.keys() - _NAMES):
+            close = get_close_matches(name, _NAMES, n=1)
+            hint = f": did you mean {close[0]}?" if close else ""
+            message = f"batch() knows no option {name!r}{hint}"
             raise ConfigurationError(message)
         return cls(**options)
 
@@ -148,7 +149,9 @@ class Settings(Struct, kw_only=True):
         return PRICES if self.prices is None else self.prices
 
 
-_OWN = frozenset({"order", "journal", "now"})
+_NAMES: Final = frozenset(
+    {*BatchOptions.__annotations__, "concurrency", "order", "journal", "now"}
+)
 
 
 def _is_shard(value: object) -> bool:
@@ -159,3 +162,70 @@ def _is_shard(value: object) -> bool:
         return False
     part, count = cast("list[int]", parts)
     return 0 <= part < count
+
+
+def _is_seconds(value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return 0 < value < inf
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and value >= 0
+
+
+_Check: TypeAlias = tuple[Callable[[object], bool], str]
+_FLAG: Final[_Check] = (lambda value: isinstance(value, bool), "True or False")
+_SECONDS: Final[_Check] = (_is_seconds, "a positive number of seconds")
+_PARAMS: Final[_Check] = (
+    lambda value: isinstance(value, Mapping),
+    "a mapping of parameters",
+)
+
+_NEVER_NONE: Final = frozenset(
+    {"dedupe", "off_peak", "order", "patience", "prefix_order", "retry_failed"}
+    | {"shard", "signals"}
+)
+
+_CHECKS: Final[Mapping[str, _Check]] = {
+    "order": (
+        lambda value: isinstance(value, str) and value in {"completed", "input"},
+        "'completed' or 'input'",
+    ),
+    "journal": (
+        lambda value: isinstance(value, str | os.PathLike),
+        "the path of a directory",
+    ),
+    "key": (
+        lambda value: isinstance(value, str) or callable(value),
+        "the name of a column, or a function of the row",
+    ),
+    "defaults": _PARAMS,
+    "overrides": _PARAMS,
+    "total": (_is_count, "a whole number of rows, 0 or more"),
+    "retry": (
+        lambda value: isinstance(value, RetryPolicy),
+        "a RetryPolicy, such as RetryPolicy(attempts=3)",
+    ),
+    "retry_failed": _FLAG,
+    "budget": (
+        lambda value: isinstance(value, Budget),
+        "a Budget, such as Budget(max_cost=5)",
+    ),
+    "deadline": _SECONDS,
+    "off_peak": _FLAG,
+    "rates": (
+        lambda value: isinstance(value, Rates),
+        "a Rates, such as Rates(requests_per_minute=60)",
+    ),
+    "prefix_order": _FLAG,
+    "dedupe": _FLAG,
+    "shard": (_is_shard, "(i, n), whole numbers with 0 <= i < n"),
+    "progress": (
+        lambda value: isinstance(value, bool) or callable(value),
+        "True, False or a function that is given a Progress",
+    ),
+    "signals": _FLAG,
+    "patience": _SECONDS,
+}
+"""What each option must be; `request` and `prices` have checks of their own."""

@@ -27,9 +27,15 @@ class Rates(Struct, kw_only=True, frozen=True):
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:
             value = getattr(self, name)
-            if value is not None and not value > 0:
+            if value is not None and not _is_positive(value):
                 message = f"Rates.{name} must be a positive number"
                 raise ConfigurationError(message)
+
+
+def _is_positive(value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return value > 0
 
 
 class Pacer:

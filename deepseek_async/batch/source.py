@@ -87,7 +87,9 @@ class Source:
                 self._file = dataset_rows(name)
                 return
             if not Path(name).is_file():
-                message = f"{name} is no file that can be read"
+                is_there = Path(name).exists()
+                problem = "is no ordinary file" if is_there else "does not exist"
+                message = f"{name} {problem}"
                 raise SourceError(message)
             self._file = rows(Path(name))
         elif isinstance(given, io.BufferedIOBase | io.RawIOBase):

@@ -65,7 +65,7 @@ def batch(  # noqa: PLR0913 - each is an option of the command line
 
     async def run(rows: Rows) -> int:
         total = await count_checked(rows, options)
-        most = min(concurrency or total, total)
+        most = min(concurrency, total)
         with _output(target, Path(source), overwrite=overwrite) as file:
             async with connect(
                 emulate=emulate, base_url=base_url, connections=most

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
@@ -24,6 +25,7 @@ from .options import DEFAULT_MODEL, BaseURL, Emulate, Model, Raw, System
 MAX_STDIN: Final = 16 * 1024 * 1024
 """The most bytes read from standard input; far more than a context window holds."""
 
+_COMMAND: Final = re.compile(r"(/[A-Za-z?-]+)(?:\s|$)")
 _COMMANDS: Final = "/clear forgets the conversation, /exit or Ctrl-D leaves"
 
 
@@ -188,7 +190,7 @@ class _Conversation:
     def run(self) -> int:
         while True:
             try:
-                line = input("> ").strip()
+                given = input("> ")
             except EOFError:
                 sys.stdout.write("\n")
                 return ExitCode.OK
@@ -198,12 +200,21 @@ class _Conversation:
             except UnicodeDecodeError:
                 complain("the line is not valid text")
                 continue
-            if line in {"/exit", "/quit"}:
+            if given.strip() in {"/exit", "/quit"}:
                 return ExitCode.OK
-            if line == "/clear":
-                self._messages = list(self._opening)
-            elif line:
-                self._turn(line)
+            self._take(given)
+
+    def _take(self, given: str) -> None:
+        """Do what one line says: a command, or a question."""
+        line = given.strip()
+        if line == "/clear":
+            self._messages = list(self._opening)
+        elif found := _COMMAND.match(given):
+            # The model would be paid for it; a path such as /etc/hosts goes through.
+            note(f"there is no {found[1]}: {_COMMANDS}")
+            note("with a blank before the / it is a question")
+        elif line:
+            self._turn(line)
 
     def _turn(self, line: str) -> None:
         """Answer one line; a turn that fails leaves no trace in the conversation."""

@@ -27,7 +27,7 @@ from .options import (
     DEFAULT_CONCURRENCY,
     DEFAULT_MODEL,
     BaseURL,
-    DemoConcurrency,
+    Concurrency,
     Emulate,
     Model,
 )
@@ -52,7 +52,7 @@ def demo(
         ),
     ] = PROMPTS,
     model: Model = DEFAULT_MODEL,
-    concurrency: DemoConcurrency = DEFAULT_CONCURRENCY,
+    concurrency: Concurrency = DEFAULT_CONCURRENCY,
     base_url: BaseURL = None,
     emulate: Emulate = False,
 ) -> int:

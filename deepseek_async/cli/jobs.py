@@ -19,7 +19,6 @@ from ..batch import (
     BatchReport,
     BatchStoppedError,
     Budget,
-    Limit,
     Settings,
 )
 from ..batch.export import export as export_journal, writer_of
@@ -33,7 +32,15 @@ from ..batch.upkeep import (
 from .connection import connect, require_key
 from .console import complain, note
 from .exits import CommandError, ExitCode
-from .options import BaseURL, Concurrency, Emulate, Prompt, RowModel, System
+from .options import (
+    BaseURL,
+    Concurrency,
+    Emulate,
+    FoundConcurrency,
+    Prompt,
+    RowModel,
+    System,
+)
 from .rows import row_options
 
 STOPPED: Final = 5
@@ -130,7 +137,7 @@ def run(  # noqa: PLR0913 - each is an option of the command line
     key: Key = None,
     model: RowModel = None,
     max_tokens: MaxTokens = None,
-    limit: Concurrency = None,
+    concurrency: FoundConcurrency = None,
     max_cost: Annotated[
         str | None, typer.Option("--max-cost", metavar="USD", help="Never spend more.")
     ] = None,
@@ -197,9 +204,10 @@ def run(  # noqa: PLR0913 - each is an option of the command line
         "progress": True,
         "signals": True,
     }
-    report, stop = asyncio.run(
-        _run(source, options, limit=limit, base_url=base_url, emulate=emulate)
+    running = _run(
+        source, options, concurrency=concurrency, base_url=base_url, emulate=emulate
     )
+    report, stop = asyncio.run(running)
     sys.stderr.write(report.to_table() + "\n")
     if report.stop_reason is not None:
         note("the same command goes on where this run ended")
@@ -242,16 +250,15 @@ async def _run(
     source: str,
     options: dict[str, Any],
     *,
-    limit: int | None,
+    concurrency: int | None,
     base_url: str | None,
     emulate: bool,
 ) -> tuple[BatchReport, BatchStoppedError | None]:
-    connections = limit or 2500
+    connections = concurrency or 2500
     async with connect(
         emulate=emulate, base_url=base_url, connections=connections
     ) as client:
-        given = limit and Limit.fixed(limit)
-        batch: Batch = client.batch(source, concurrency=given or None, **options)
+        batch: Batch = client.batch(source, concurrency=concurrency, **options)
         try:
             return await batch.run(), None
         except BatchStoppedError as stop:
@@ -280,7 +287,7 @@ def plan(  # noqa: PLR0913 - each is an option of the command line
     key: Key = None,
     model: RowModel = None,
     max_tokens: MaxTokens = None,
-    limit: Concurrency = 500,
+    concurrency: Concurrency = 500,
     latency: Annotated[
         float, typer.Option("--latency", metavar="S", help="How long a request takes.")
     ] = 8.0,
@@ -297,7 +304,7 @@ def plan(  # noqa: PLR0913 - each is an option of the command line
     )
     settings = Settings.of(options)
     found = asyncio.run(
-        make_plan(source, settings, concurrency=limit or 500, latency=latency)
+        make_plan(source, settings, concurrency=concurrency, latency=latency)
     )
     sys.stdout.write(found.to_table() + "\n")
     return ExitCode.FAILED if found.invalid else ExitCode.OK

@@ -55,11 +55,10 @@ Prompt = Annotated[
 ]
 
 
-def _concurrency(*names: str, more: str = "") -> Any:  # noqa: ANN401 - as typer's
+def _concurrency(more: str = "") -> Any:  # noqa: ANN401 - as typer's
     return typer.Option(
         "--concurrency",
         "-c",
-        *names,
         min=1,
         max=10_000,
         metavar="N",
@@ -67,11 +66,11 @@ def _concurrency(*names: str, more: str = "") -> Any:  # noqa: ANN401 - as typer
     )
 
 
-Concurrency = Annotated[
+Concurrency = Annotated[int, _concurrency()]
+FoundConcurrency = Annotated[
     int | None,
-    _concurrency("--limit", more="; if not given, batch run finds the account's limit"),
+    _concurrency("; if not given, the account's limit is found out and followed"),
 ]
-DemoConcurrency = Annotated[int, _concurrency()]
 Raw = Annotated[
     bool,
     typer.Option(

@@ -7,6 +7,7 @@ request. It never takes an exchange apart: calls and their results stay together
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from decimal import Decimal
 from typing import Any, Final, Protocol, cast
 
 import msgspec
@@ -152,7 +153,8 @@ class Fit(Struct, frozen=True, kw_only=True):
         is_summary_refused: Whether a summary was made and thrown away, as it was cut,
             empty, or no shorter than what it was to replace, or could not be made, as
             that was too long.
-        usage: What the summary cost.
+        usage: Token counts of the summary.
+        cost: What it cost in US dollars, `None` where that is not known.
     """
 
     transcript: Transcript
@@ -160,6 +162,7 @@ class Fit(Struct, frozen=True, kw_only=True):
     is_summarized: bool = False
     is_summary_refused: bool = False
     usage: Usage | None = None
+    cost: Decimal | None = None
 
 
 class ContextPolicy(Protocol):
@@ -280,6 +283,7 @@ class Summarize(Struct, frozen=True, kw_only=True):
             is_summarized=is_good,
             is_summary_refused=not is_good,
             usage=completion.usage,
+            cost=completion.cost,
         )
         return _checked(fit, room, self.limit)
 

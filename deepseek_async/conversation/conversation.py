@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import aclosing
+from decimal import Decimal
 from typing import Any, Final, Literal, TypeAlias, Unpack
 
 import msgspec
 
 from ..errors import (
+    ConfigurationError,
     ConversationBusyError,
     InvalidRequestError,
     ToolCallsPendingError,
@@ -23,7 +25,8 @@ from ..history import (
     with_lists,
 )
 from ..params import CallOptions, ChatOptions
-from ..tokens import EstimatedTokens, TokenCount, TokenCounter
+from ..pricing import sum_costs
+from ..tokens import TokenCount, TokenCounter, checked_counter
 from ..turns import AnswerTurn, Turn, TurnEvent, TurnStream, finish
 from ..types.chat import ChatCompletion
 from ..types.request import Content, Message
@@ -48,6 +51,13 @@ from .transcript import (
 
 _KEPT_OPTIONS: Final = (*CallOptions.__annotations__, "user_id")
 """Options of a conversation that hold for its summaries too."""
+
+_NO_OPTIONS: Final = {
+    "stream": "for a stream, call stream(...)",
+    "model": "set conversation.model",
+    "messages": "the conversation keeps the history",
+}
+"""Arguments of `create` that are none of a turn, and what there is instead."""
 
 LostReasoning: TypeAlias = Literal["refuse", "empty"]
 
@@ -85,10 +95,15 @@ class Conversation:
     Attributes:
         model: The model of the turns to come.
         usage: Token counts of all turns, summaries included.
+        cost: What they cost in US dollars; `None` once an answer had no price.
         last_fit: What the policy did before the last request.
         prefix_drift: Why the last request could not hit the context cache with what
             the one before had put there; `None` if it could.
         dropped: How many exchanges are no longer in the history.
+
+    Raises:
+        ConfigurationError: `context`, `tokens` or `lost_reasoning` is none.
+        InvalidRequestError: `messages` or an option makes no sense.
     """
 
     def __init__(
@@ -106,9 +121,9 @@ class Conversation:
         self._answer = answer
         self.model = model
         self._context = checked_policy(context or DropOldest())
-        self._counter = tokens or EstimatedTokens()
-        self._lost_reasoning: LostReasoning = lost_reasoning
-        self._options = with_lists(options or {})
+        self._counter = checked_counter(tokens)
+        self._lost_reasoning: LostReasoning = _checked_choice(lost_reasoning)
+        self._options = with_lists(_checked_options(options or {}))
         self._transcript = Transcript.of(
             [*system_messages(system), *listed(messages, "messages")], self._counter
         )
@@ -116,6 +131,7 @@ class Conversation:
         self._is_busy = False
         self._sent: Mapping[str, Any] | None = None
         self.usage = Usage()
+        self.cost: Decimal | None = Decimal(0)
         self.last_fit: Fit | None = None
         self.prefix_drift: PrefixDrift | None = None
         self.dropped = 0
@@ -217,7 +233,8 @@ class Conversation:
         self._refuse_if_busy()
         self._is_busy = True
         try:
-            params = with_lists({**self._options, **options, "model": self.model})
+            given = _checked_options(options)
+            params = with_lists({**self._options, **given, "model": self.model})
             draft, is_new = self._draft(content, reminder)
             waiting = self._transcript.with_last(draft, instead=not is_new)
             fit = await self._fit(waiting, params)
@@ -263,6 +280,7 @@ class Conversation:
         fit = await self._context.fit(transcript, room)
         if fit.usage is not None:
             self.usage += fit.usage
+            self.cost = sum_costs(self.cost, fit.cost)
         return fit
 
     async def _ask(
@@ -295,6 +313,7 @@ class Conversation:
         self._transcript = fit.transcript.with_last(exchange, instead=True)
         self._results = {}
         self.usage += turn.usage
+        self.cost = sum_costs(self.cost, turn.cost)
         self.dropped += fit.dropped
         self.last_fit = fit
         self.prefix_drift = find_prefix_drift(self._sent or request, request)
@@ -379,6 +398,7 @@ class Conversation:
             self._transcript,
             results=self._results,
             usage=self.usage,
+            cost=self.cost,
             dropped=self.dropped,
         )
 
@@ -418,5 +438,21 @@ class Conversation:
         made._transcript = saved.transcript(made._counter)
         made._results = saved.results
         made.usage = saved.usage
+        made.cost = saved.cost
         made.dropped = saved.dropped
         return made
+
+
+def _checked_options(options: Mapping[str, Any]) -> Mapping[str, Any]:
+    for name, instead in _NO_OPTIONS.items():
+        if name in options:
+            message = f"{name} is no option of a conversation's turns: {instead}"
+            raise InvalidRequestError(message, param=name)
+    return options
+
+
+def _checked_choice(choice: LostReasoning) -> LostReasoning:
+    if choice not in ("refuse", "empty"):
+        message = "lost_reasoning must be 'refuse' or 'empty'"
+        raise ConfigurationError(message)
+    return choice

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any, Final
 
 import msgspec
@@ -36,6 +37,7 @@ class SavedConversation(Struct, kw_only=True):
         exchanges: The other messages, by exchange.
         results: Results of pending calls that were not sent yet, by call id.
         usage: Token counts of all turns.
+        cost: What they cost in US dollars, if that is known.
         dropped: How many exchanges were dropped.
     """
 
@@ -47,6 +49,7 @@ class SavedConversation(Struct, kw_only=True):
     exchanges: list[list[PlainMessage]] = []
     results: dict[str, Any] = {}
     usage: Usage = Usage()
+    cost: Decimal | None = None
     dropped: int = 0
 
     def __repr__(self) -> str:
@@ -72,6 +75,7 @@ def save(
     *,
     results: Mapping[str, Content],
     usage: Usage,
+    cost: Decimal | None,
     dropped: int,
 ) -> bytes:
     """Write a file.
@@ -82,6 +86,7 @@ def save(
         transcript: The history.
         results: Results of pending calls.
         usage: Token counts so far.
+        cost: What they cost.
         dropped: How many exchanges were dropped.
 
     Raises:
@@ -98,6 +103,7 @@ def save(
             exchanges=[list(one.messages) for one in transcript.exchanges],
             results=dict(results),
             usage=usage,
+            cost=cost,
             dropped=dropped,
         )
         return msgspec.json.encode(saved)
@@ -151,6 +157,8 @@ def load(data: str | bytes) -> SavedConversation:
 def _problem(saved: SavedConversation) -> str:
     if saved.version != VERSION:
         return f"version {saved.version} is not known here"
+    if saved.cost is not None and not (saved.cost.is_finite() and saved.cost >= 0):
+        return "its cost is no amount of money"
     groups = [saved.head, saved.summary or [], *saved.exchanges]
     for message in (one for group in groups for one in group):
         problem = find_misshapen(message)

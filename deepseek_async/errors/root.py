@@ -91,7 +91,8 @@ class MissingExtraError(DeepSeekError, ImportError):
 
     def __init__(self, feature: str, extra: str) -> None:
         super().__init__(
-            f'{feature} needs an optional extra: pip install "deepseek-async[{extra}]"'
+            f"an optional extra is needed for {feature}: "
+            f'pip install "deepseek-async[{extra}]"'
         )
         self.extra = extra
 

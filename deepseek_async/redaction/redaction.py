@@ -12,7 +12,7 @@ import copy
 import inspect
 import re
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, cast
 
 import msgspec
 
@@ -221,14 +221,17 @@ class Redaction:
     """A client's redactors, in order.
 
     Args:
-        hooks: The redactors.
+        hooks: The redactors, or a single one.
 
     Raises:
         ConfigurationError: One of them is neither a `Redactor` nor a function.
     """
 
-    def __init__(self, hooks: Sequence[Hook]) -> None:
-        self._redactors = [_redactor(hook) for hook in hooks]
+    def __init__(self, hooks: Hook | Sequence[Hook]) -> None:
+        listed: Sequence[object] = (hooks,)
+        if isinstance(hooks, Sequence):
+            listed = cast("Sequence[object]", hooks)
+        self._redactors = [_redactor(hook) for hook in listed]
         self._listeners = [
             redactor
             for redactor in self._redactors

@@ -25,6 +25,7 @@ from ..history import (
     with_lists,
 )
 from ..schema import strict_schema
+from ..turns import refuse_stream
 from ..types.chat import ChatCompletion, ChatCompletionMessage
 from ..types.request import Message
 from .answer_format import AnswerFormat
@@ -176,6 +177,7 @@ def text_of(completion: ChatCompletion) -> str:
 
 
 def _check(params: Mapping[str, Any]) -> None:
+    refuse_stream(params, "stream_parse")
     for name in _OURS:
         if params.get(name) is not None:
             message = f"{name} cannot be combined with a response_type"

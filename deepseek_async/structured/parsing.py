@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Generic, TypeVar
 
 from ..endpoints import ChatCompletions
@@ -13,6 +14,7 @@ from ..errors import (
     raise_for_finish_reason,
 )
 from ..errors.answer import is_refusal
+from ..pricing import sum_costs
 from ..turns import awaited
 from ..types.chat import ChatCompletion
 from ..types.usage import Usage
@@ -29,11 +31,12 @@ class ParsedCompletion(Generic[T]):
         parsed: The value.
         completion: The completion it was read from.
         usage: Token counts of that completion and of those that did not fit.
+        cost: What they cost in US dollars, `None` if one of them has no price.
         repairs: How often the model was asked again.
         mode: How the answer was asked for: `json` or `tool`.
     """
 
-    __slots__ = ("completion", "mode", "parsed", "repairs", "usage")
+    __slots__ = ("completion", "cost", "mode", "parsed", "repairs", "usage")
 
     def __init__(
         self,
@@ -41,12 +44,14 @@ class ParsedCompletion(Generic[T]):
         completion: ChatCompletion,
         *,
         usage: Usage,
+        cost: Decimal | None,
         repairs: int,
         mode: str,
     ) -> None:
         self.parsed = parsed
         self.completion = completion
         self.usage = usage
+        self.cost = cost
         self.repairs = repairs
         self.mode = mode
 
@@ -77,10 +82,12 @@ async def parse(
         message = "max_repairs must be a whole number, 0 or more"
         raise InvalidRequestError(message, param="max_repairs")
     usage = Usage()
+    cost: Decimal | None = Decimal(0)
     repairs = 0
     while True:
         completion = await completions.answer(awaited(request.params))
         usage += completion.usage or Usage()
+        cost = sum_costs(cost, completion.cost)
         try:
             value = read(completion, request.answer, repairs)
         except (InvalidAnswerError, EmptyAnswerError) as error:
@@ -89,7 +96,12 @@ async def parse(
             problem = getattr(error, "problem", "")
         else:
             return ParsedCompletion(
-                value, completion, usage=usage, repairs=repairs, mode=request.mode
+                value,
+                completion,
+                usage=usage,
+                cost=cost,
+                repairs=repairs,
+                mode=request.mode,
             )
         repairs += 1
         request.correct(completion, problem)

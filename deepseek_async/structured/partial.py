@@ -115,6 +115,7 @@ class ParseStream(SingleReader[Any], Generic[T]):
             read(completion, self._request.answer),
             completion,
             usage=completion.usage or Usage(),
+            cost=completion.cost,
             repairs=0,
             mode=self._request.mode,
         )

@@ -6,8 +6,8 @@ import hashlib
 import json
 import random
 import re
-from collections.abc import Callable
-from typing import Any, Final, TypeAlias
+from collections.abc import Callable, Iterator
+from typing import Any, Final, TypeAlias, cast
 
 import msgspec
 
@@ -18,6 +18,7 @@ from .conversation import (
     without_prefix,
 )
 from .prose import phrase, reply, report, thoughts
+from .schema import ArgumentMaker, is_schema
 from .wire import Body, encode, is_array, is_object, section
 
 _TITLE_WORDS: Final = 6
@@ -94,8 +95,33 @@ def default_answer(body: Body, seed: int = 0) -> Answer:
 
 
 def as_answer(said: Answer | str) -> Answer:
-    """Return `said` as an `Answer`."""
-    return Answer(content=said) if isinstance(said, str) else said
+    """Return `said` as an `Answer`.
+
+    Raises:
+        TypeError: It is neither text nor an `Answer`.
+    """
+    if isinstance(said, str):
+        return Answer(content=said)
+    if not isinstance(cast("object", said), Answer):
+        message = f"an answer is text or an Answer, not {type(said).__name__}"
+        raise TypeError(message)
+    return said
+
+
+def as_answerer(given: Answerer | Answer | str | None) -> Answerer | None:
+    """Return what makes the answers; text or an `Answer` is the answer to all.
+
+    Raises:
+        TypeError: It is neither, and no function.
+    """
+    if isinstance(given, str | Answer):
+        constant = as_answer(given)
+        return lambda _: constant
+    if given is not None and not callable(cast("object", given)):
+        kind = type(given).__name__
+        message = f"answer takes text, an Answer or a function of the body, not {kind}"
+        raise TypeError(message)
+    return given
 
 
 def filled(answer: Answer, body: Body, seed: int) -> Answer:
@@ -127,27 +153,28 @@ def _tool_outputs(messages: list[Body]) -> list[str]:
 
 
 def _json_answer(messages: list[Body], question: str, rng: random.Random) -> str:
-    example = _example_object(messages)
-    if example is None:
-        sentence = reply(question, rng)
-        return encode({"topic": title_of(question), "answer": sentence}).decode()
-    return json.dumps(_like(example, question, rng), ensure_ascii=False, indent=2)
+    found = list(_objects(messages))
+    for schema in filter(is_schema, found):
+        made = ArgumentMaker(question, rng).make(schema)
+        return json.dumps(made, ensure_ascii=False)
+    for example in found:
+        return json.dumps(_like(example, question, rng), ensure_ascii=False, indent=2)
+    sentence = reply(question, rng)
+    return encode({"topic": title_of(question), "answer": sentence}).decode()
 
 
-def _example_object(messages: list[Body]) -> Body | None:
-    """Return the first JSON object that stands in the prompt as an example."""
+def _objects(messages: list[Body]) -> Iterator[Body]:
+    """The JSON objects that stand in the prompt, as a schema or an example."""
     decoder = json.JSONDecoder()
     for message in messages:
         text = text_of(message.get("content"))
-        start = text.find("{")
-        if start < 0:
-            continue
-        try:
-            found: Body = decoder.raw_decode(text, start)[0]
-        except (ValueError, RecursionError):
-            continue
-        return found
-    return None
+        end = 0
+        while (start := text.find("{", end)) >= 0:
+            try:
+                found, end = decoder.raw_decode(text, start)
+            except (ValueError, RecursionError):
+                break  # trying every brace of a long text would take too long
+            yield found
 
 
 def _like(example: Any, question: str, rng: random.Random) -> Any:  # noqa: ANN401

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 from .faults import Fault
 from .recorded import Recorded
@@ -37,7 +37,22 @@ class FaultPlan:
 
     def add(self, faults: tuple[Fault, ...]) -> None:
         """Append `faults` to the script."""
+        for fault in faults:
+            _check(fault)
         self._queue.extend((fault, fault.times) for fault in faults)
+
+    def choose_with(self, chooser: FaultChooser | None) -> None:
+        """Ask `chooser` when no scripted fault matches."""
+        if chooser is not None and not callable(cast("object", chooser)):
+            message = "fault takes a function of the request; one fault is a script()"
+            raise TypeError(message)
+        self.chooser = chooser
+
+    def draw_from(self, mix: Mapping[Fault, float]) -> None:
+        """Draw faults from `mix`."""
+        for fault in mix:
+            _check(fault)
+        self.mix = dict(mix)
 
     def clear(self) -> None:
         """Forget the script, the chooser and the mix."""
@@ -71,3 +86,12 @@ class FaultPlan:
             if drawn < 0:
                 return fault if fault.matches(request) else None
         return None
+
+
+def _check(fault: object) -> None:
+    if not isinstance(fault, Fault):
+        kind = type(fault).__name__
+        message = (
+            f"faults only, such as Status(status=503), not {kind}; words go in `answer`"
+        )
+        raise TypeError(message)

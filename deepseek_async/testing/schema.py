@@ -1,4 +1,4 @@
-"""Tool arguments made from a JSON schema and the words of the question."""
+"""Objects made from a JSON schema and the words of the question."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 _MAX_DEPTH: Final = 12
 _SPAN: Final = 100
+_LONGEST: Final = 10_000
 _FORMATS: Final = {
     "email": "reader@example.com",
     "hostname": "example.com",
@@ -20,6 +21,10 @@ _FORMATS: Final = {
     "uuid": "6f1b0f0e-0d52-4b6c-9a57-2f1f0c3f7a10",
     "date": "2026-11-20",
     "date-time": "2026-11-20T08:00:00Z",
+    "time": "08:00:00Z",
+    "duration": "PT1H",
+    "decimal": "1.5",
+    "uri": "https://example.com/",
 }
 # A capitalised run that does not open a sentence, such as "New York".
 _NAME = re.compile(r"(?<=[a-z,] )[A-Z][\w'-]*(?:,? [A-Z][\w'-]*)*")
@@ -30,6 +35,16 @@ def names_in(text: str) -> list[str]:
     """Return the proper names that `text` mentions, in order."""
     found = _NAME.findall(text)
     return list(dict.fromkeys(found))
+
+
+def is_schema(value: Body) -> bool:
+    """Return whether a JSON object is the schema of an object, by the look of it."""
+    return (
+        value.get("type") == "object"
+        or is_object(value.get("properties"))
+        or is_object(value.get("$defs"))
+        or is_array(value.get("anyOf"))
+    )
 
 
 class ArgumentMaker:
@@ -63,8 +78,9 @@ class ArgumentMaker:
                 return schema[key]
         if schema.get("enum"):
             return self._pick(schema["enum"])
-        if schema.get("anyOf"):
-            return self._value(_first_real(schema["anyOf"]), depth + 1)
+        for key in ("anyOf", "oneOf", "allOf"):
+            if schema.get(key):
+                return self._value(_first_real(schema[key], depth), depth + 1)
         return self._typed(schema, depth)
 
     def _typed(self, schema: Body, depth: int) -> Any:  # noqa: ANN401
@@ -80,12 +96,28 @@ class ArgumentMaker:
         return None if kind == "null" else self._string(schema)
 
     def _container(self, schema: Body, depth: int) -> Any:  # noqa: ANN401
-        if depth > _MAX_DEPTH:
-            return [] if schema.get("type") == "array" else {}
         if schema.get("type") == "array":
-            return [self._value(schema.get("items") or {}, depth + 1)]
+            return self._array(schema, depth)
         properties: Body = schema.get("properties") or {}
-        return {name: self._value(properties[name], depth + 1) for name in properties}
+        if depth > _MAX_DEPTH:
+            required = schema.get("required") or ()
+            properties = {k: v for k, v in properties.items() if k in required}
+        if depth > 2 * _MAX_DEPTH:
+            return {}
+        made = {name: self._value(properties[name], depth + 1) for name in properties}
+        free = schema.get("additionalProperties")
+        if is_object(free) and not properties:
+            for number in range(max(1, schema.get("minProperties", 0))):
+                made[f"key{number or ''}"] = self._value(free, depth + 1)
+        return made
+
+    def _array(self, schema: Body, depth: int) -> list[Any]:
+        kinds: list[Body] = list(schema.get("prefixItems") or ())
+        if depth <= _MAX_DEPTH and not kinds and schema.get("maxItems") != 0:
+            kinds.append(schema.get("items") or {})
+        least = min(schema.get("minItems", 0), _SPAN)
+        kinds += [schema.get("items") or {}] * (least - len(kinds))
+        return [self._value(kind, depth + 1) for kind in kinds]
 
     def _resolve(self, schema: Body) -> Body:
         for _ in range(_MAX_DEPTH):
@@ -105,6 +137,13 @@ class ArgumentMaker:
     def _string(self, schema: Body) -> str:
         if schema.get("format") in _FORMATS:
             return _FORMATS[schema["format"]]
+        if schema.get("contentEncoding") == "base64":
+            return "aGVsbG8="
+        least: int = min(schema.get("minLength", 0), _LONGEST)
+        text = self._word().ljust(least, ".")
+        return text[: schema.get("maxLength")]
+
+    def _word(self) -> str:
         if self._names:
             name = self._names[0]
             if len(self._names) > 1:
@@ -114,7 +153,8 @@ class ArgumentMaker:
         return str(self._pick(words)) if words else "text"
 
     def _number(self, schema: Body, *, whole: bool) -> float:
-        low = _bound(schema, "minimum", "exclusiveMinimum", 0)
+        below = _bound(schema, "maximum", "exclusiveMaximum", _SPAN) - _SPAN
+        low = _bound(schema, "minimum", "exclusiveMinimum", min(0, below))
         high = _bound(schema, "maximum", "exclusiveMaximum", low + _SPAN)
         number = self._numbers.pop(0) if self._numbers else self._rng.randint(1, 9)
         number = min(max(number, low), high)
@@ -136,5 +176,9 @@ def _bound(schema: Body, inclusive: str, exclusive: str, default: float) -> floa
     return default
 
 
-def _first_real(schemas: list[Body]) -> Body:
+def _first_real(schemas: list[Body], depth: int) -> Body:
+    """The first choice that is not null; below a certain depth, null ends it."""
+    nulls = [schema for schema in schemas if schema.get("type") == "null"]
+    if nulls and depth > _MAX_DEPTH:
+        return nulls[0]
     return next((s for s in schemas if s.get("type") != "null"), schemas[0])

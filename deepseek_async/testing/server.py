@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from aiohttp import web
 
 from .account import Account
+from .answers import as_answerer
 from .connections import CountingServer
 from .fault_plan import FaultPlan
 from .model import EmulatedModel
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import TracebackType
 
-    from .answers import Answerer
+    from .answers import Answer, Answerer
     from .fault_plan import FaultChooser
     from .faults import Fault
     from .tools import ToolRule
@@ -101,7 +102,7 @@ class DeepSeekEmulator:
         self.model = EmulatedModel(seed, accept_retired=accept_retired_models)
         self.requests: deque[Recorded] = deque(maxlen=record_limit)
         self._faults = FaultPlan(seed)
-        self._faults.chooser = fault
+        self.fault = fault
         self._service = Service(self.account, self.model, self._faults)
         self._host = host
         self._port = port
@@ -170,12 +171,16 @@ class DeepSeekEmulator:
 
     @property
     def answer(self) -> Answerer | None:
-        """Callable that says what to answer instead of the built-in words."""
+        """What to answer instead of the built-in words.
+
+        Text or an `Answer` is the answer to every request; a function is given the
+        body of the request.
+        """
         return self.model.answer
 
     @answer.setter
-    def answer(self, answer: Answerer | None) -> None:
-        self.model.answer = answer
+    def answer(self, answer: Answerer | Answer | str | None) -> None:
+        self.model.answer = as_answerer(answer)
 
     @property
     def tool_rules(self) -> list[ToolRule]:
@@ -185,7 +190,11 @@ class DeepSeekEmulator:
     # Faults
 
     def script(self, *faults: Fault) -> None:
-        """Queue `faults`: each strikes the next request that it matches."""
+        """Queue `faults`: each strikes the next request that it matches.
+
+        Raises:
+            TypeError: One is no fault.
+        """
         self._faults.add(faults)
 
     def clear_faults(self) -> None:
@@ -204,7 +213,7 @@ class DeepSeekEmulator:
 
     @fault.setter
     def fault(self, chooser: FaultChooser | None) -> None:
-        self._faults.chooser = chooser
+        self._faults.choose_with(chooser)
 
     @property
     def fault_mix(self) -> Mapping[Fault, float]:
@@ -213,7 +222,7 @@ class DeepSeekEmulator:
 
     @fault_mix.setter
     def fault_mix(self, mix: Mapping[Fault, float]) -> None:
-        self._faults.mix = dict(mix)
+        self._faults.draw_from(mix)
 
     # Life
 

@@ -8,8 +8,14 @@ https://api-docs.deepseek.com/guides/tool_calls
 
 from __future__ import annotations
 
-from .calls import ToolPolicy
+from .calls import ToolPolicy, checked_tool_policy
 from .definition import LocalTool, tool
 from .loop import answer_with_tools
 
-__all__ = ["LocalTool", "ToolPolicy", "answer_with_tools", "tool"]
+__all__ = [
+    "LocalTool",
+    "ToolPolicy",
+    "answer_with_tools",
+    "checked_tool_policy",
+    "tool",
+]

@@ -67,6 +67,24 @@ class ToolPolicy(Struct, kw_only=True, frozen=True):
             raise ConfigurationError(message)
 
 
+def checked_tool_policy(policy: object) -> ToolPolicy:
+    """Return a policy, the default one for `None`, or refuse what is none.
+
+    Args:
+        policy: What a caller gave as one.
+
+    Raises:
+        ConfigurationError: It is no `ToolPolicy`.
+    """
+    if policy is None:
+        return ToolPolicy()
+    if not isinstance(policy, ToolPolicy):
+        kind = type(policy).__name__
+        message = f"policy must be a ToolPolicy, such as ToolPolicy(...), not {kind}"
+        raise ConfigurationError(message)
+    return policy
+
+
 class CallRunner:
     """Runs calls of local tools within one turn.
 

@@ -21,10 +21,10 @@ from ..history import (
     plain_message,
     with_lists,
 )
-from ..turns import RoundAnswer, RoundFinished, ToolEnded, TurnEvent
+from ..turns import RoundAnswer, RoundFinished, ToolEnded, TurnEvent, refuse_stream
 from ..types.chat import ChatCompletion, ToolCall
 from ..types.request import Message
-from .calls import CallRunner, ToolPolicy
+from .calls import CallRunner, ToolPolicy, checked_tool_policy
 from .definition import LocalTool
 
 
@@ -52,6 +52,7 @@ async def answer_with_tools(
         `RoundFinished` at the end of each round.
 
     Raises:
+        ConfigurationError: `policy` is no `ToolPolicy`.
         ToolDefinitionError: Two tools have one name, or a tool is a bare function.
         MissingReasoningError: A message of the history lost its reasoning.
         ToolRoundsExceededError: The model does not stop calling.
@@ -59,7 +60,7 @@ async def answer_with_tools(
         ToolExecutionError: A tool raised, and the policy is to stop.
         DeepSeekError: As `chat.completions.create`.
     """
-    loop = _Loop(completions, params, policy or ToolPolicy())
+    loop = _Loop(completions, params, checked_tool_policy(policy))
     for number in range(1, loop.policy.max_rounds + 1):
         async with aclosing(loop.round(number, stream=stream)) as events:
             async for event in events:
@@ -89,6 +90,7 @@ class _Loop:
         params: Mapping[str, Any],
         policy: ToolPolicy,
     ) -> None:
+        refuse_stream(params, "stream_tools")
         params = with_lists(params)
         tools: list[object] = params.get("tools") or []
         local: dict[str, LocalTool[..., Any]] = {

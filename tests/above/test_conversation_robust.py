@@ -194,6 +194,71 @@ async def test_a_context_that_is_no_policy(client: AsyncDeepSeek) -> None:
         client.conversation(model=MODEL, context=wrong)
 
 
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"tokens": 5}, "tokens are counted by a counter"),
+        ({"tokens": "tokenizer.json"}, "tokens are counted by a counter"),
+        ({"policy": 5}, "policy must be a ToolPolicy"),
+        ({"policy": 0}, "policy must be a ToolPolicy"),
+        ({"lost_reasoning": "x"}, "lost_reasoning must be 'refuse' or 'empty'"),
+        ({"lost_reasoning": ["empty"]}, "lost_reasoning must be"),
+    ],
+)
+async def test_helpers_of_the_wrong_kind(
+    client: AsyncDeepSeek, options: dict[str, Any], told: str
+) -> None:
+    """They are refused when the conversation begins, new or loaded."""
+    saved = client.conversation(model=MODEL).to_json()
+
+    with pytest.raises(ConfigurationError, match=told):
+        client.conversation(model=MODEL, **options)
+    with pytest.raises(ConfigurationError, match=told):
+        client.load_conversation(saved, **options)
+
+
+def test_text_is_no_counter() -> None:
+    """Counting asks for a counter too."""
+    wrong: Any = "tokenizer.json"
+    with pytest.raises(ConfigurationError, match="TokenizerFile"):
+        count_tokens("Hello", wrong)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"stream": True}, r"for a stream, call stream\(\.\.\.\)"),
+        ({"model": "other"}, "set conversation.model"),
+        ({"messages": [{"role": "user", "content": "x"}]}, "keeps the history"),
+    ],
+)
+async def test_what_a_turn_does_not_take(
+    client: AsyncDeepSeek,
+    emulator: DeepSeekEmulator,
+    options: dict[str, Any],
+    told: str,
+) -> None:
+    """Arguments that would have no effect are refused, and nothing is sent."""
+    conversation = client.conversation(model=MODEL)
+
+    with pytest.raises(InvalidRequestError, match=told):
+        await conversation.send("Hello", **options)
+    with pytest.raises(InvalidRequestError, match=told):
+        await conversation.stream("Hello", **options).turn()
+    with pytest.raises(InvalidRequestError, match=told):
+        client.load_conversation(conversation.to_json(), **options)
+    assert not emulator.requests
+    await conversation.send("Hello")
+    assert len(emulator.requests) == 1
+
+
+async def test_a_conversation_is_streamed_by_its_method(client: AsyncDeepSeek) -> None:
+    """`stream=True` as an option of a conversation is refused at once."""
+    options: dict[str, Any] = {"stream": True}
+    with pytest.raises(InvalidRequestError, match="call stream"):
+        client.conversation(model=MODEL, **options)
+
+
 @pytest.mark.parametrize("name", ["stream", "messages", "model", "nonsense"])
 async def test_options_that_are_none(client: AsyncDeepSeek, name: str) -> None:
     """A file with an option that no conversation has is refused."""

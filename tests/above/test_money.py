@@ -24,15 +24,26 @@ from deepseek_async import (
     Price,
     PromptTokensDetails,
     RetryPolicy,
+    SavedConversationError,
     SpendLimitError,
     StreamInterruptedError,
+    Summarize,
     Totals,
     Usage,
     UsageMeter,
+    tool,
 )
 from deepseek_async.metering import OTHER_TAGS
 from deepseek_async.pricing import HOLIDAYS, Bill, is_peak
-from deepseek_async.testing import Cut, DeepSeekEmulator, Pace, Stall, Status
+from deepseek_async.testing import (
+    Answer,
+    Call,
+    Cut,
+    DeepSeekEmulator,
+    Pace,
+    Stall,
+    Status,
+)
 
 MESSAGES = [{"role": "user", "content": "Where does the Rhine begin?"}]
 ASK: ChatCompletionParams = {"model": "deepseek-flash", "messages": MESSAGES}
@@ -469,3 +480,106 @@ async def test_retries_are_counted_once(emulator: DeepSeekEmulator) -> None:
 
         assert len(completion.attempts) == 2
         assert client.meter.total.calls == 1
+
+
+# -- sums over several answers -----------------------------------------------------
+
+
+@tool
+async def get_depth(river: str) -> int:
+    """Depth of a river."""
+    return len(river)
+
+
+OTHER_PRICES = {"another": PRICES["deepseek-flash"]}
+
+
+async def test_a_typed_answer_costs_its_repairs_too(emulator: DeepSeekEmulator) -> None:
+    """What did not fit was paid for: the cost is what the meter has counted."""
+    async with client_of(emulator) as client:
+        said = iter(["no JSON", '{"answer": "x"}', '{"answer": 3}'])
+        emulator.answer = lambda _: next(said)
+        answer = await client.chat.completions.parse(response_type=int, **ASK)
+
+        assert answer.repairs == 2
+        assert answer.cost == client.meter.spent
+        assert answer.completion.cost is not None
+        assert client.meter.spent > answer.completion.cost > 0
+
+        emulator.answer = '{"answer": 3}'
+        client.meter.reset()
+        stream = client.chat.completions.stream_parse(response_type=int, **ASK)
+        assert (await stream.result()).cost == client.meter.spent > 0
+
+
+async def test_a_turn_costs_all_its_rounds(emulator: DeepSeekEmulator) -> None:
+    """Awaited or streamed, the rounds with calls are part of it."""
+    calls = Answer(tool_calls=(Call("get_depth", {"river": "Rhine"}),))
+    emulator.answer = lambda body: (
+        calls if body["messages"][-1]["role"] == "user" else "Deep."
+    )
+    async with client_of(emulator) as client:
+        completions = client.chat.completions
+        turn = await completions.run_tools(
+            model="deepseek-flash", messages=MESSAGES, tools=[get_depth]
+        )
+        assert len(turn.rounds) == 2
+        assert turn.completion.cost is not None
+        assert turn.cost == client.meter.spent > turn.completion.cost
+
+        client.meter.reset()
+        turn = await completions.stream_tools(
+            model="deepseek-flash", messages=MESSAGES, tools=[get_depth]
+        ).turn()
+        assert turn.cost == client.meter.spent > 0
+
+
+async def test_a_conversation_costs_its_turns_and_summaries(
+    emulator: DeepSeekEmulator,
+) -> None:
+    """The sum is what the meter has, and is saved with the conversation."""
+    emulator.answer = lambda body: "Short." if "mmary" in str(body) else "word " * 300
+    async with client_of(emulator) as client:
+        conversation = client.conversation(
+            model="deepseek-flash",
+            context=Summarize(limit=800, keep=0.2),
+            thinking={"type": "disabled"},
+        )
+        assert conversation.cost == 0
+        summaries = 0
+        for number in range(4):
+            await conversation.send(f"Question {number}")
+            assert conversation.last_fit is not None
+            summaries += conversation.last_fit.cost is not None
+        assert summaries
+        assert conversation.cost == client.meter.spent > 0
+
+        loaded = client.load_conversation(conversation.to_json())
+        assert loaded.cost == conversation.cost
+        assert conversation.fork().cost == 0
+
+
+async def test_sums_without_a_price_are_unknown(emulator: DeepSeekEmulator) -> None:
+    """One answer without a price, and nobody knows the sum."""
+    emulator.answer = '{"answer": 3}'
+    async with client_of(emulator, prices=OTHER_PRICES) as client:
+        completions = client.chat.completions
+        conversation = client.conversation(model="deepseek-flash")
+        await conversation.send("Hello")
+
+        assert (await completions.parse(response_type=int, **ASK)).cost is None
+        assert (await completions.run_tools(**ASK)).cost is None
+        assert conversation.cost is None
+        assert client.load_conversation(conversation.to_json()).cost is None
+
+
+@pytest.mark.parametrize("amount", ["NaN", "-1", "Infinity"])
+async def test_a_saved_cost_is_an_amount(
+    emulator: DeepSeekEmulator, amount: str
+) -> None:
+    """A damaged file is refused, and one that tells no cost has an unknown one."""
+    async with client_of(emulator) as client:
+        data = b'{"version": 1, "model": "m", "cost": "%b"}' % amount.encode()
+        with pytest.raises(SavedConversationError):
+            client.load_conversation(data)
+        assert client.load_conversation('{"version": 1, "model": "m"}').cost is None

@@ -589,6 +589,20 @@ async def test_a_hook_that_fails_sends_nothing(emulator: DeepSeekEmulator) -> No
     assert not emulator.requests
 
 
+async def test_one_redactor_needs_no_list(emulator: DeepSeekEmulator) -> None:
+    """A single redactor, or a single function, is taken as it is."""
+
+    def shout(messages: list[dict[str, Any]], _: Vault) -> list[dict[str, Any]]:
+        return [{**message, "content": "HELLO"} for message in messages]
+
+    for redact, shown in ((PatternRedactor(), "[EMAIL_1]"), (shout, "HELLO")):
+        async with client_of(emulator, redact=redact) as client:
+            await ask(client)
+
+        assert shown in sent(emulator)
+        assert MAIL not in sent(emulator)
+
+
 def test_hooks_and_kinds_are_checked() -> None:
     """What is no hook, and what is no name of a kind, is refused."""
     wrong: Any = ["text"]

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import sys
+import uuid
 from collections.abc import Callable, Iterator
-from typing import Any, Literal, TypedDict
+from decimal import Decimal
+from typing import Annotated, Any, Literal, TypedDict
 
 import jsonschema
 import msgspec
@@ -192,6 +195,104 @@ async def test_nested_and_recursive_types_in_strict_mode(
     assert answer.repairs == 0
     assert isinstance(answer.parsed.author, Place)
     assert isinstance(answer.parsed.replies[0], Comment)
+
+
+class Tree(msgspec.Struct):
+    name: str
+    left: Tree | None
+    branches: list[Tree]
+
+
+class Cat(pydantic.BaseModel):
+    kind: Literal["cat"]
+    lives: int
+
+
+class Dog(pydantic.BaseModel):
+    kind: Literal["dog"]
+    weight: float
+
+
+class Pets(pydantic.BaseModel):
+    pets: list[Annotated[Cat | Dog, pydantic.Field(discriminator="kind")]]
+    price: Decimal
+    walk: datetime.timedelta
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        City,
+        Town,
+        Village,
+        Place,
+        Comment,
+        Tree,
+        Pets,
+        Sea | Hill,
+        list[Place],
+        list[list[City]],
+        dict[str, int],
+        dict[str, City | None],
+        dict,
+        tuple[int, str],
+        set[int],
+        int | None,
+        int | str,
+        Literal["yes", "no"],
+        Literal[3, 4],
+        bool,
+        float,
+        str,
+        bytes,
+        datetime.date,
+        datetime.timedelta,
+        Decimal,
+        uuid.UUID,
+        Annotated[int, msgspec.Meta(gt=3, lt=5)],
+        Annotated[float, msgspec.Meta(lt=-3)],
+        Annotated[int, msgspec.Meta(multiple_of=7)],
+        Annotated[str, msgspec.Meta(min_length=30, max_length=40)],
+        Annotated[list[int], msgspec.Meta(min_length=3)],
+        Annotated[dict[str, int], msgspec.Meta(min_length=2)],
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("thinking", [None, QUICK], ids=["thinking", "quick"])
+async def test_the_emulator_answers_with_any_type(
+    client: AsyncDeepSeek, kind: Any, thinking: Any
+) -> None:
+    """Nothing but the type: the emulator fills the schema that stands in the prompt."""
+    answer = await client.chat.completions.parse(
+        model=MODEL,
+        messages=[{"role": "user", "content": "Tell me of Lima and 12 trees."}],
+        response_type=kind,
+        thinking=thinking,
+        max_repairs=0,
+    )
+
+    assert answer.repairs == 0
+    read = msgspec.convert(answer.parsed, kind, dec_hook=lambda _, value: value)
+    assert read == answer.parsed
+
+
+async def test_the_emulator_streams_a_type_without_an_example(
+    client: AsyncDeepSeek,
+) -> None:
+    """The same for a stream, and a schema beats an object that stands before it."""
+    async with client.chat.completions.stream_parse(
+        model=MODEL,
+        messages=[
+            {"role": "system", "content": 'The reader is {"reader": "Ada"}.'},
+            {"role": "user", "content": "Where is it?"},
+        ],
+        response_type=City,
+    ) as stream:
+        values = [value async for value in stream]
+        answer = await stream.result()
+
+    assert isinstance(answer.parsed, City)
+    assert values[-1] == msgspec.to_builtins(answer.parsed)
 
 
 async def test_an_example_is_put_into_the_prompt(
@@ -622,3 +723,16 @@ async def test_the_schema_in_the_prompt_is_valid(
 
     jsonschema.Draft202012Validator.check_schema(schema)
     jsonschema.validate(msgspec.json.decode(LIMA), schema)
+
+
+async def test_an_answer_is_streamed_by_its_method(
+    client: AsyncDeepSeek, emulator: DeepSeekEmulator
+) -> None:
+    """`stream=` has no effect here, so it is refused."""
+    asked: Any = {"model": MODEL, "messages": MESSAGES, "stream": True}
+
+    with pytest.raises(InvalidRequestError, match="call stream_parse"):
+        await client.chat.completions.parse(response_type=City, **asked)
+    with pytest.raises(InvalidRequestError, match="call stream_parse"):
+        client.chat.completions.stream_parse(response_type=City, **asked)
+    assert not emulator.requests

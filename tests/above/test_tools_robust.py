@@ -293,3 +293,32 @@ def test_a_policy_of_the_wrong_kind(options: dict[str, Any]) -> None:
     """A policy's numbers are checked when it is made."""
     with pytest.raises(ConfigurationError):
         ToolPolicy(**options)
+
+
+@pytest.mark.parametrize("policy", [5, 0, ToolPolicy])
+async def test_a_policy_that_is_none(
+    client: AsyncDeepSeek, emulator: DeepSeekEmulator, policy: Any
+) -> None:
+    """It is refused before anything is sent, streamed or not."""
+    completions = client.chat.completions
+
+    with pytest.raises(ConfigurationError, match="policy must be a ToolPolicy"):
+        await run(client, policy=policy)
+    with pytest.raises(ConfigurationError, match="policy must be a ToolPolicy"):
+        await completions.stream_tools(
+            model=MODEL, messages=ASKED, policy=policy
+        ).turn()
+    assert not emulator.requests
+
+
+async def test_a_loop_is_streamed_by_its_method(
+    client: AsyncDeepSeek, emulator: DeepSeekEmulator
+) -> None:
+    """`stream=` has no effect here, so it is refused."""
+    asked: dict[str, Any] = {"model": MODEL, "messages": ASKED, "stream": True}
+
+    with pytest.raises(InvalidRequestError, match="call stream_tools"):
+        await client.chat.completions.run_tools(**asked)
+    with pytest.raises(InvalidRequestError, match="call stream_tools"):
+        await client.chat.completions.stream_tools(**asked).turn()
+    assert not emulator.requests

@@ -27,7 +27,7 @@ def rows(tmp_path: Path) -> Path:
 def run(rows: Path) -> CLI:
     def run(*more: object, source: Path = rows) -> int:
         shape = ("-p", "Say {text}", "--key", "id", "--max-tokens", "3", "--emulate")
-        arguments = ("batch", "run", source, *shape, "--limit", "6", *more)
+        arguments = ("batch", "run", source, *shape, "--concurrency", "6", *more)
         return main([str(argument) for argument in arguments])
 
     return run

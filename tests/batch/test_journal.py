@@ -18,9 +18,11 @@ from typing import Any
 import msgspec
 import pytest
 
+import deepseek_async
 from batch.fakes import FakeWire, ask, asks, collect, make
 from deepseek_async import (
     APIStatusError,
+    AsyncDeepSeek,
     BadRequestError,
     ContentRiskError,
     DeepSeekWarning,
@@ -37,6 +39,7 @@ from deepseek_async.batch.export import export
 from deepseek_async.batch.journal import Journal, read_manifest, segments
 from deepseek_async.batch.record import is_whole
 from deepseek_async.batch.upkeep import merge, repair, status
+from deepseek_async.testing import DeepSeekEmulator, Pace
 
 
 @pytest.fixture
@@ -532,3 +535,21 @@ def test_a_full_disk_is_survived_on_a_real_one(tmp_path: Path) -> None:
         assert ran.returncode == 0, ran.stderr
     finally:
         subprocess.run(["umount", str(place)], check=True)
+
+
+async def test_a_journal_is_read_by_the_public_name(journal: Path) -> None:
+    """A resumed batch hands out what is new, `read_results` all that is there."""
+    async with (
+        DeepSeekEmulator(pace=Pace.instant()) as emulator,
+        AsyncDeepSeek(api_key=emulator.api_key, base_url=emulator.base_url) as client,
+    ):
+        for count, new in ((3, [0, 1, 2]), (5, [3, 4])):
+            async with client.batch(asks(count), journal=journal) as batch:
+                found = [result async for result in batch]
+            assert sorted(result.index for result in found) == new
+
+    kept = list(deepseek_async.read_results(journal))
+    assert [result.index for result in kept] == [0, 1, 2, 3, 4]
+    assert all(isinstance(r, BatchOk) and r.completion.text for r in kept)
+    with pytest.raises(JournalError, match="journal"):
+        list(deepseek_async.read_results(journal / "none"))

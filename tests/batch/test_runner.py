@@ -661,6 +661,54 @@ def test_options_that_make_no_sense_are_refused(options: dict[str, Any]) -> None
 
 
 @pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"order": ["input"]}, "order must be 'completed' or 'input'"),
+        ({"journal": 5}, "journal must be the path"),
+        ({"key": 5}, "key must be the name of a column"),
+        ({"defaults": 5}, "defaults must be a mapping"),
+        ({"overrides": [1]}, "overrides must be a mapping"),
+        ({"total": -1}, "total must be a whole number"),
+        ({"total": 1.5}, "total must be a whole number"),
+        ({"retry": 3}, r"retry must be a RetryPolicy, such as RetryPolicy\("),
+        ({"retry_failed": None}, "retry_failed must be True or False"),
+        ({"budget": 1.5}, r"budget must be a Budget, such as Budget\(max_cost"),
+        ({"deadline": "x"}, "deadline must be a positive number of seconds"),
+        ({"deadline": True}, "deadline must be a positive number of seconds"),
+        ({"off_peak": 1}, "off_peak must be True or False"),
+        ({"rates": 60}, r"rates must be a Rates, such as Rates\("),
+        ({"prices": 3}, "prices must be a mapping"),
+        ({"prices": {"m": 1}}, "the price of 'm' must be a Price"),
+        ({"prefix_order": "no"}, "prefix_order must be True or False"),
+        ({"dedupe": "no"}, "dedupe must be True or False"),
+        ({"progress": 3}, "progress must be True, False or a function"),
+        ({"signals": "yes"}, "signals must be True or False"),
+        ({"patience": None}, "patience must be a positive number of seconds"),
+        ({"on_progress": print}, "no option 'on_progress': did you mean progress?"),
+        ({"max_cost": 1}, "no option 'max_cost'$"),
+        ({"concurency": 1}, "no option 'concurency': did you mean concurrency?"),
+    ],
+)
+def test_a_wrong_option_is_told_with_what_it_takes(
+    options: dict[str, Any], told: str
+) -> None:
+    """The message names the option, before anything is sent."""
+    wire = FakeWire()
+
+    with pytest.raises(ConfigurationError, match=told):
+        make(wire, [ask("a")], **options)
+
+    assert not wire.seen
+
+
+@pytest.mark.parametrize("rate", [0, -1, "60", True, float("nan")])
+def test_rates_that_make_no_sense_are_refused(rate: Any) -> None:
+    """A rate is a number above 0."""
+    with pytest.raises(ConfigurationError, match=r"Rates.requests_per_minute"):
+        Rates(requests_per_minute=rate)
+
+
+@pytest.mark.parametrize(
     "fields", [{"max_cost": -1}, {"max_cost": "x"}, {"max_tokens": -5}]
 )
 def test_budgets_that_make_no_sense_are_refused(fields: dict[str, Any]) -> None:

@@ -394,3 +394,11 @@ def test_keys_remember_their_first_place() -> None:
 
     assert all(keys.add(f"key {n}", n) is None for n in range(5_000))
     assert all(keys.add(f"key {n}", 9) == n for n in range(5_000))
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    """It is told apart from one that cannot be read."""
+    with pytest.raises(SourceError, match=r"nope\.jsonl does not exist$"):
+        Source(tmp_path / "nope.jsonl")
+    with pytest.raises(SourceError, match=r"is no ordinary file$"):
+        Source(tmp_path)

@@ -481,3 +481,14 @@ async def test_reader_gone(tmp_path: Path) -> None:
 
     assert child.returncode == 1
     assert err == b""
+
+
+async def test_concurrency_has_one_name(process: RunsCLI) -> None:
+    """`--limit` is no second name of it, and the help tells each command's default."""
+    for command in (("batch", "file"), ("batch", "run"), ("batch", "plan"), ("demo",)):
+        asked = await process(*command, "--help")
+        text = " ".join(asked.out.split())
+
+        assert "--concurrency N The most requests at once" in text
+        assert ("account's limit" in text) == (command == ("batch", "run"))
+        assert ("--limit" in text) == (command == ("demo",))

@@ -204,6 +204,29 @@ async def test_conversation(terminal: Opens, emulator: DeepSeekEmulator) -> None
     ]
 
 
+async def test_an_unknown_command_is_not_paid_for(
+    terminal: Opens, emulator: DeepSeekEmulator
+) -> None:
+    """It is told what there is; a path, or a blank before it, makes it a question."""
+    emulator.answer = "So it is."
+    env = {"DEEPSEEK_API_KEY": KEY, "DEEPSEEK_BASE_URL": emulator.base_url}
+    async with terminal("chat", env=env) as screen:
+        await screen.shows("> ")
+        for line in ("/help", "/model deepseek-v4-pro"):
+            screen.type(line + "\n")
+            await screen.shows(f"there is no {line.split()[0]}: /clear forgets")
+            await screen.shows("> ")
+        for line in ("/etc/hosts is what?", " /usr is full"):
+            screen.type(line + "\n")
+            await screen.shows("So it is.")
+            await screen.shows("> ")
+        screen.type(" /exit\n")
+        assert await screen.ends() == 0
+
+    asked = [request.body["messages"][-1]["content"] for request in emulator.requests]
+    assert asked == ["/etc/hosts is what?", "/usr is full"]
+
+
 async def test_interrupted_turn(terminal: Opens, emulator: DeepSeekEmulator) -> None:
     """Ctrl-C ends the answer and frees its connection; at the prompt it ends all."""
     emulator.pace = Pace(latency=0, tokens_per_second=20)
