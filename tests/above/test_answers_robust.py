@@ -333,10 +333,10 @@ async def test_a_leading_streams_deadline_is_not_its_followers(
     emulator: DeepSeekEmulator,
 ) -> None:
     """Each listener of a shared stream has a clock of its own, and it runs."""
-    emulator.script(Queue(seconds=0.4))
+    emulator.script(Queue(seconds=1.0))
     async with client_of(emulator, cache=MemoryCache()) as client:
         leader = asyncio.create_task(
-            ask_stream(client, timeouts=Timeouts(deadline=0.1))
+            ask_stream(client, timeouts=Timeouts(deadline=0.4))
         )
         await emulator.busy()
         follower = await ask_stream(client)
