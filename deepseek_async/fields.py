@@ -114,5 +114,7 @@ IGNORED: Final = frozenset(
 
 """Fields the API takes and ignores."""
 
-FLOATS: Final = ("temperature", "top_p", "frequency_penalty", "presence_penalty")
+FLOATS: Final = frozenset(
+    {"temperature", "top_p", "frequency_penalty", "presence_penalty"}
+)
 """Fields that msgspec would send as null when they are no number."""

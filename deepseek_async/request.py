@@ -382,8 +382,8 @@ def _refuse_binary(value: object, path: str, depth: int = 0) -> None:
 
 
 def _check(wire: dict[str, Any], shape: type[Struct]) -> None:
-    for name in FLOATS:
-        value = wire.get(name)
+    for name in FLOATS & wire.keys():
+        value = wire[name]
         # The encoder would write a Decimal as text.
         if isinstance(value, Decimal) or (
             isinstance(value, float) and not math.isfinite(value)

@@ -119,7 +119,7 @@ class Limit:
     @property
     def in_outage(self) -> bool:
         """Whether the server answers nothing at all, so that one request probes it."""
-        return self._streak >= max(_OUTAGE_STREAK, self.capacity // 2)
+        return self._streak >= _OUTAGE_STREAK and self._streak >= self.capacity // 2
 
     @property
     def is_refusing(self) -> bool:
