@@ -13,7 +13,7 @@ The rooms, imports pointing down::
     cover                           what may be billed, noted beforehand
     commit | delivery               durable first, then to the reader
     source | files | template       where rows come from, and what they become
-    journal | record                the directory that survives a crash
+    journal | index | record        the directory that survives a crash
     admission | rates | budget      how many, how fast, for how much
     outcome | stops | interrupt     what failures mean, and when to end
     report | progress | results     what came of it

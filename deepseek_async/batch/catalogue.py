@@ -9,7 +9,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from .journal import Index, Torn, read_manifest, scan, segments, torn_end
+from .index import Index
+from .journal import Torn, read_manifest, scan, segments, torn_end
 from .record import Record, decode_record, to_result
 from .results import BatchResult
 

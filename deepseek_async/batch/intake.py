@@ -13,8 +13,8 @@ from ..request import WireRequest, chat_request
 from ..retry import RetryPolicy
 from .budget import Tariff
 from .dedupe import body_fields, is_deterministic
+from .index import OK, Index
 from .item import Item
-from .journal import OK, Index
 from .keys import Keys
 from .options import Settings
 from .prefix import prefixes

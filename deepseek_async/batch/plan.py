@@ -9,9 +9,9 @@ from msgspec import Struct
 
 from ..retry import RetryPolicy
 from .budget import Tariff, dollars
+from .index import Index
 from .intake import Intake
 from .item import Item
-from .journal import Index
 from .options import Settings
 from .report import Tally
 from .source import BatchSource, Source

@@ -1,0 +1,119 @@
+"""What a journal says: which requests are finished, and what they have cost."""
+
+from __future__ import annotations
+
+from array import array
+from typing import Final
+
+import msgspec
+
+from ..errors import JournalError
+from .record import Mark, decode_mark, held_in
+
+OK: Final = 1
+FAILED: Final = 2
+_MAX_INDEX: Final = 1 << 33
+
+
+class Index:
+    """Which requests are finished: nine bytes for each.
+
+    Attributes:
+        statuses: One byte a row.
+        hashes: The hash of each finished request.
+        rows: The first row after all finished ones.
+        ok: Answered requests.
+        failed: Failed ones.
+        records: Records, superseded ones included.
+        cost: Nano-dollars of all of them.
+        tokens: Tokens of all of them.
+        held_cost: Nano-dollars that may have been billed beside.
+        held_tokens: Tokens that may have been.
+        most_cost: Nano-dollars of the dearest record.
+        most_tokens: Tokens of the longest one.
+    """
+
+    __slots__ = (
+        "cost",
+        "failed",
+        "hashes",
+        "held_cost",
+        "held_tokens",
+        "most_cost",
+        "most_tokens",
+        "ok",
+        "records",
+        "rows",
+        "statuses",
+        "tokens",
+    )
+
+    def __init__(self) -> None:
+        self.statuses = bytearray()
+        self.hashes = array("Q")
+        self.rows = 0
+        self.ok = 0
+        self.failed = 0
+        self.records = 0
+        self.cost = 0
+        self.tokens = 0
+        self.held_cost = 0
+        self.held_tokens = 0
+        self.most_cost = 0
+        self.most_tokens = 0
+
+    def read(self, line: bytes) -> Mark | None:
+        """Take in a whole line of a journal.
+
+        Returns:
+            What a record says, if it is the one that counts for its row so far.
+        """
+        held = held_in(line)
+        if held is not None:
+            self.held_cost, self.held_tokens = held
+            return None
+        try:
+            mark = decode_mark(line)
+        except msgspec.ValidationError as error:
+            message = f"a line of the journal is of an unknown kind: {error}"
+            raise JournalError(message) from None
+        self.records += 1
+        cost, tokens = max(0, mark.cost), mark.tokens[0] + mark.tokens[3]
+        self.cost += cost
+        self.tokens += tokens
+        self.most_cost = max(self.most_cost, cost)
+        self.most_tokens = max(self.most_tokens, tokens)
+        status = OK if mark.status == "ok" else FAILED
+        return mark if self.add(mark.index, mark.hash, status) else None
+
+    def status(self, index: int) -> int:
+        """0 for an open request, else `OK` or `FAILED`."""
+        return self.statuses[index] if index < len(self.statuses) else 0
+
+    def digest(self, index: int) -> str:
+        """The hash of a finished request."""
+        return f"{self.hashes[index]:016x}"
+
+    def add(self, index: int, digest: str, status: int) -> bool:
+        """Note a finished request; an answer stands against every other record.
+
+        Returns:
+            Whether the record counts.
+        """
+        if not 0 <= index < _MAX_INDEX:
+            message = f"a record of the journal names the impossible row {index}"
+            raise JournalError(message)
+        known = len(self.statuses)
+        if index >= known:
+            more = max(index + 1 - known, known // 8, 1024)
+            self.statuses.extend(bytes(more))
+            self.hashes.frombytes(bytes(8 * more))
+        self.rows = max(self.rows, index + 1)
+        before = self.statuses[index]
+        if before == OK:
+            return False
+        self.ok += status == OK
+        self.failed += (status == FAILED) - (before == FAILED)
+        self.statuses[index] = status
+        self.hashes[index] = int(digest, 16)
+        return True
