@@ -142,7 +142,8 @@ async def test_two_answers_at_once_are_one() -> None:
 
 
 @limited(10.0)
-async def test_a_new_connection_that_speaks_first_is_refused(way: str) -> None:
+@pytest.mark.usefixtures("way")
+async def test_a_new_connection_that_speaks_first_is_refused() -> None:
     """What it says is no answer, and the error says what happened."""
     spoken = asyncio.Event()
 
@@ -164,7 +165,6 @@ async def test_a_new_connection_that_speaks_first_is_refused(way: str) -> None:
         async with talking(talk) as url, client_of(url) as client:
             with pytest.raises(ConnectError, match="spoke before it was asked"):
                 await ask(client)
-    assert way
 
 
 @limited(10.0)
@@ -287,7 +287,8 @@ async def test_what_unpacks_to_endless_keep_alives_lets_others_run() -> None:
 
 
 @limited(10.0)
-async def test_a_header_that_differs_in_case_is_one(way: str) -> None:
+@pytest.mark.usefixtures("way")
+async def test_a_header_that_differs_in_case_is_one() -> None:
     """The last one counts, whichever way the request goes."""
     heads: list[bytes] = []
 
@@ -304,7 +305,6 @@ async def test_a_header_that_differs_in_case_is_one(way: str) -> None:
     (head,) = heads
     assert head.lower().count(b"x-a: ") == 1
     assert b": 2\r\n" in head
-    assert way
 
 
 class _Stub(Exception):  # noqa: N818 - not an error of anybody's

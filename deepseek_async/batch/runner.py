@@ -243,9 +243,12 @@ class Batch:
         line = self._cover.last_line() if self._cover is not None else None
         try:
             if line is not None and not self._is_stuck():
-                # If it fails, the more generous line before it stands.
-                with suppress(OSError, JournalError):
+                # If the disk fails, the more generous line before it stands.
+                with suppress(OSError):
                     await anyio.to_thread.run_sync(journal.commit, line)
+        except JournalError as error:  # somebody has removed it: told to the reader
+            if self._committer is not None:
+                self._committer.failure = self._committer.failure or error
         finally:
             journal.close()
 
@@ -300,7 +303,7 @@ class Batch:
         """
         async with self:
             async for _ in self:
-                pass
+                self._committer.failure = self._committer.failure or error
         return self.report
 
     def _finished(self, finished: Finished) -> None:

@@ -357,6 +357,27 @@ async def test_a_journal_that_goes_while_in_use_is_told(
                     segments(journal)[0].write_bytes(b"")
 
 
+async def test_a_journal_that_goes_at_the_very_end_is_told(tmp_path: Path) -> None:
+    """Nor does it end well when only the closing line finds it gone."""
+    journal = tmp_path / "j"
+    done = 0
+
+    async def source() -> AsyncIterator[dict[str, Any]]:
+        try:
+            for row in asks(100):
+                yield row
+        finally:
+            while status(journal).records < done or not done:  # noqa: ASYNC110 - a file
+                await asyncio.sleep(0.01)
+            shutil.rmtree(journal)
+
+    with pytest.raises(JournalError, match="somebody else"):  # noqa: PT012
+        async with make(FakeWire(), source(), 1, journal) as batch:
+            async for _ in batch:
+                done += 1
+                batch.stop()
+
+
 async def test_exports_overwrite_nothing_they_need(tmp_path: Path) -> None:
     """Neither the journal nor one of two outputs is written over."""
     journal = tmp_path / "j"
