@@ -303,7 +303,7 @@ class Batch:
         """
         async with self:
             async for _ in self:
-                self._committer.failure = self._committer.failure or error
+                pass
         return self.report
 
     def _finished(self, finished: Finished) -> None:
