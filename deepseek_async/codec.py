@@ -8,7 +8,8 @@ from __future__ import annotations
 import email.utils
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import Any, Final, Generic, TypeVar
 from urllib.parse import urlsplit
 
@@ -48,11 +49,13 @@ class Codec(Generic[T]):
         cls: The struct to decode to.
     """
 
-    __slots__ = ("cls", "decode_strictly")
-
     def __init__(self, cls: type[T]) -> None:
         self.cls = cls
-        self.decode_strictly = msgspec.json.Decoder(cls).decode
+
+    @cached_property
+    def decode_strictly(self) -> Callable[[bytes], T]:
+        """Decode what fits the struct. Built at the first answer, not at import."""
+        return msgspec.json.Decoder(self.cls).decode
 
     def decode(self, data: bytes) -> T:
         """Decode one JSON object.

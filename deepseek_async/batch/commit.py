@@ -10,7 +10,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Final
 
-import anyio.to_thread
+import anyio
 
 from ..errors import JournalError
 from .journal import Journal

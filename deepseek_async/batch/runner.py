@@ -10,7 +10,7 @@ from time import time
 from types import TracebackType
 from typing import Any, Final, Self
 
-import anyio.to_thread
+import anyio
 
 from ..errors import (
     DeepSeekError,

@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, Final, TypeAlias, cast
 
-import anyio.to_thread
+import anyio
 from msgspec import Struct
 
 from ..errors import ConfigurationError, DeepSeekError, InvalidRequestError, SourceError

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sqlite3
 import threading
 import time
 import warnings
@@ -17,7 +16,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Generator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -25,6 +24,9 @@ from msgspec import Struct
 from ..errors import ConfigurationError, DeepSeekWarning
 from ..salvage import is_array
 from ..types.meta import Extensible
+
+if TYPE_CHECKING:
+    import sqlite3
 
 T = TypeVar("T")
 
@@ -161,6 +163,15 @@ class MemoryCache(ResponseCache):
         self._size -= len(value)
 
 
+def _sqlite() -> tuple[Callable[..., sqlite3.Connection], type[Exception]]:
+    try:
+        import sqlite3  # noqa: PLC0415 - a part that some builds of Python lack
+    except ImportError:
+        message = "FileCache needs the module sqlite3, which this Python lacks"
+        raise ConfigurationError(message) from None
+    return sqlite3.connect, sqlite3.Error
+
+
 class FileCache(ResponseCache):
     """Keeps the answers used last in a file, which several processes may share.
 
@@ -179,7 +190,8 @@ class FileCache(ResponseCache):
         clock: Tells the Unix time, in seconds.
 
     Raises:
-        ConfigurationError: A limit is not above 0.
+        ConfigurationError: A limit is not above 0, or this Python was built without
+            SQLite.
     """
 
     def __init__(
@@ -194,6 +206,7 @@ class FileCache(ResponseCache):
     ) -> None:
         _check(ttl=ttl, max_entries=max_entries, max_bytes=max_bytes)
         super().__init__(scope=scope)
+        self._connect, self._error = _sqlite()
         self.path = Path(path)
         self.ttl = ttl
         self.max_entries = max_entries
@@ -222,7 +235,7 @@ class FileCache(ResponseCache):
         try:
             with self._lock:
                 return work(*args)
-        except (sqlite3.Error, OSError) as error:
+        except (self._error, OSError) as error:
             problem = type(error).__name__
         message = f"the response cache cannot be used: {problem} ({self.path.name})"
         warnings.warn(message, DeepSeekWarning, stacklevel=1)
@@ -235,7 +248,7 @@ class FileCache(ResponseCache):
         if not self._is_prepared or not self.path.exists():
             self._prepare()
         with (
-            closing(sqlite3.connect(self.path, timeout=_BUSY_SECONDS)) as connection,
+            closing(self._connect(self.path, timeout=_BUSY_SECONDS)) as connection,
             connection,
         ):
             yield connection
@@ -250,7 +263,7 @@ class FileCache(ResponseCache):
                 os.fchmod(descriptor, 0o600)
         finally:
             os.close(descriptor)
-        with closing(sqlite3.connect(self.path, timeout=_BUSY_SECONDS)) as connection:
+        with closing(self._connect(self.path, timeout=_BUSY_SECONDS)) as connection:
             connection.execute(_SCHEMA)
         self._is_prepared = True
 

@@ -36,11 +36,12 @@ _EMAILS: Final = (
     r"@(?:[\w\u00c0-\u024f-]{1,63}\.){1,8}[A-Za-z\u00c0-\u024f]{2,24}(?!\w)",
 )
 
-PATTERNS: Final[Mapping[str, re.Pattern[str]]] = {
-    # ASCII, for a Chinese character beside an address is no part of it.
-    "KEY": re.compile("|".join(_KEYS), re.ASCII),
-    "EMAIL": re.compile("|".join(_EMAILS), re.ASCII),
-    "PHONE": re.compile("|".join(_PHONES), re.ASCII),
+_ASCII: Final = "(?a)"  # for a Chinese character beside an address is no part of it
+
+PATTERNS: Final[Mapping[str, str]] = {
+    "KEY": _ASCII + "|".join(_KEYS),
+    "EMAIL": _ASCII + "|".join(_EMAILS),
+    "PHONE": _ASCII + "|".join(_PHONES),
 }
 """What `PatternRedactor` finds, by kind, in this order.
 
@@ -73,12 +74,10 @@ class PatternRedactor(Redactor):
     def __init__(
         self, patterns: Mapping[str, re.Pattern[str] | str] | None = None
     ) -> None:
-        self._patterns = dict(PATTERNS)
-        if patterns is None:
-            return
+        given = PATTERNS if patterns is None else patterns
         try:
             self._patterns = {
-                kind: re.compile(pattern) for kind, pattern in patterns.items()
+                kind: re.compile(pattern) for kind, pattern in given.items()
             }
         except (re.error, TypeError) as error:
             message = f"a pattern cannot be compiled: {error}"

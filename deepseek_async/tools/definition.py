@@ -11,8 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any, Final, Generic, ParamSpec, TypeVar, cast, overload
 
-import anyio.to_thread
-from anyio import CapacityLimiter
+import anyio
 
 from ..errors import SchemaError, StrictSchemaError, ToolDefinitionError
 from ..schema import (
@@ -169,7 +168,7 @@ class LocalTool(Mapping[str, Any], Generic[P, R]):
         args: Iterable[object] = (),
         kwargs: Mapping[str, object] | None = None,
         *,
-        threads: CapacityLimiter | None = None,
+        threads: anyio.CapacityLimiter | None = None,
     ) -> str | list[Any]:
         """Run the function and make its result a tool message's content.
 

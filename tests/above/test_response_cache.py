@@ -6,6 +6,8 @@ import asyncio
 import os
 import sqlite3
 import stat
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -701,3 +703,19 @@ def test_limits_and_kinds_are_checked(tmp_path: Path) -> None:
         FileCache(tmp_path / "x", max_bytes=-1)
     with pytest.raises(ConfigurationError, match="cache"):
         AsyncDeepSeek(api_key="k", cache=wrong)
+
+
+def test_a_python_without_sqlite(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the file needs it, and says so."""
+    monkeypatch.setitem(sys.modules, "sqlite3", None)
+    assert MemoryCache()
+    with pytest.raises(ConfigurationError, match="sqlite3"):
+        FileCache(tmp_path / "c.db")
+
+
+def test_the_import_leaves_the_database_alone() -> None:
+    """Its library is loaded by those who keep answers in a file, not by everybody."""
+    code = "import sys, deepseek_async; sys.exit('sqlite3' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
