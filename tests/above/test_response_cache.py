@@ -710,7 +710,7 @@ def test_a_python_without_sqlite(
 ) -> None:
     """Only the file needs it, and says so."""
     monkeypatch.setitem(sys.modules, "sqlite3", None)
-    assert MemoryCache()
+    assert MemoryCache().max_entries
     with pytest.raises(ConfigurationError, match="sqlite3"):
         FileCache(tmp_path / "c.db")
 
