@@ -31,7 +31,7 @@ from .fields import (
     FIMShape,
 )
 from .retry import RetryPolicy
-from .salvage import is_array, is_object
+from .salvage import is_array, is_mapping, is_object
 from .settings import check_headers
 from .timeouts import Timeouts
 from .types.chat import ChatCompletionMessage, ToolCall, tool_call_to_dict
@@ -43,6 +43,9 @@ _MAX_DEPTH: Final = 20
 
 _PACKAGE: Final = __name__.partition(".")[0]
 
+_FIELDS: Final[Mapping[type[Struct], frozenset[str]]] = {
+    shape: frozenset(shape.__struct_fields__) for shape in (ChatShape, FIMShape)
+}
 _encoder: Final = msgspec.json.Encoder()
 _ENCODE_ERRORS: Final = (
     msgspec.MsgspecError,
@@ -192,7 +195,7 @@ def _chat_request(params: Mapping[str, Any]) -> WireRequest:
             wire[name] = [_plain(tool) for tool in _listed(wire[name], name)]
     wire = _checked_fields(wire, ChatShape)
     for place, message in enumerate(wire["messages"]):
-        content: object = message.get("content") if is_object(message) else None
+        content: object = is_object(message) and message.get("content")
         if is_array(content):
             _refuse_binary(content, f"messages[{place}].content")
     beta = _is_prefix(wire["messages"][-1]) or (
@@ -234,27 +237,33 @@ def _select(
     params: Mapping[str, Any], shape: type[Struct]
 ) -> tuple[dict[str, Any], Mapping[str, Any] | None]:
     """Sort the arguments into fields of the body and `extra_body`."""
-    known = shape.__struct_fields__
+    known = _FIELDS[shape]
     wire: dict[str, Any] = {}
     for name, value in params.items():
-        if value is None or name in OPTIONS:
+        if value is None:
             continue
         if name in known:
             wire[name] = _plain(value) if isinstance(value, RequestStruct) else value
             if name in WITHOUT_EFFECT and value:
                 _warn(f"the API ignores {name}")
-        elif name in RENAMED:
-            wire.setdefault(RENAMED[name], value)
-            _warn(f"{name} is sent as {RENAMED[name]}, the API's name for it")
-        elif name in IGNORED:
-            _warn(f"the API knows no {name}: not sent (force it with extra_body)")
-        else:
-            raise _unknown(name, known)
+        elif name not in OPTIONS:
+            _adopt(name, value, wire, shape)
     extra = params.get("extra_body")
     if extra is not None and not is_object(extra):
         message = f"extra_body must be a dict, not {type(extra).__name__}"
         raise InvalidRequestError(message, param="extra_body")
     return wire, extra
+
+
+def _adopt(name: str, value: object, wire: dict[str, Any], shape: type[Struct]) -> None:
+    """See what another client's parameter is here."""
+    if name in RENAMED:
+        wire.setdefault(RENAMED[name], value)
+        _warn(f"{name} is sent as {RENAMED[name]}, the API's name for it")
+    elif name in IGNORED:
+        _warn(f"the API knows no {name}: not sent (force it with extra_body)")
+    else:
+        raise _unknown(name, shape.__struct_fields__)
 
 
 def _warn(message: str) -> None:
@@ -299,10 +308,6 @@ def _is_iterable(value: object) -> TypeGuard[Iterable[Any]]:
     return isinstance(value, Iterable)
 
 
-def _is_mapping(value: object) -> TypeGuard[Mapping[str, Any]]:
-    return isinstance(value, Mapping)
-
-
 def _messages(messages: object) -> list[Any]:
     listed = _listed(messages, "messages")
     if not listed:
@@ -323,7 +328,7 @@ def _plain(value: Any) -> Any:  # noqa: ANN401 - whatever the caller passed
     if isinstance(value, RequestStruct):
         value = msgspec.structs.asdict(value)
         value = {k: v for k, v in value.items() if v is not msgspec.UNSET}
-    elif _is_mapping(value):
+    elif is_mapping(value):
         value = dict(value)
     else:
         return value
@@ -376,13 +381,21 @@ def _refuse_binary(value: object, path: str, depth: int = 0) -> None:
     if is_array(value):
         for place, item in enumerate(value):
             _refuse_binary(item, f"{path}[{place}]", depth + 1)
-    elif _is_mapping(value):
+    elif is_mapping(value):
         for name, item in value.items():
             _refuse_binary(item, f"{path}.{name}", depth + 1)
 
 
+def _fit(wire: dict[str, Any], shape: type[Struct]) -> None:
+    try:
+        msgspec.convert(wire, shape)
+    except msgspec.ValidationError:
+        # Objects, such as another library's messages: twice the time, and rare.
+        msgspec.convert(wire, shape, from_attributes=True)
+
+
 def _check(wire: dict[str, Any], shape: type[Struct]) -> None:
-    for name in FLOATS & wire.keys():
+    for name in FLOATS.intersection(wire):
         value = wire[name]
         # The encoder would write a Decimal as text.
         if isinstance(value, Decimal) or (
@@ -391,7 +404,7 @@ def _check(wire: dict[str, Any], shape: type[Struct]) -> None:
             message = f"{name} must be a finite int or float, not {value!r}"
             raise InvalidRequestError(message, param=name)
     try:
-        msgspec.convert(wire, shape, from_attributes=True)
+        _fit(wire, shape)
     except msgspec.ValidationError as error:
         text = str(error)
     except (RecursionError, TypeError, ValueError):
@@ -409,12 +422,12 @@ def _check(wire: dict[str, Any], shape: type[Struct]) -> None:
 
 
 def _is_prefix(message: object) -> bool:
-    return _is_mapping(message) and bool(message.get("prefix"))
+    return is_mapping(message) and bool(message.get("prefix"))
 
 
 def _is_strict(tool: object) -> bool:
-    function = tool.get("function") if _is_mapping(tool) else None
-    if _is_mapping(function):
+    function = tool.get("function") if is_mapping(tool) else None
+    if is_mapping(function):
         return bool(function.get("strict"))
     return getattr(function, "strict", None) is True
 
@@ -424,7 +437,7 @@ def _culprit(value: object, path: str = "", depth: int = 0) -> str:
     items: Iterable[tuple[str, Any]] = ()
     if isinstance(value, Struct):
         value = msgspec.structs.asdict(value)
-    if _is_mapping(value) and depth < _MAX_DEPTH:
+    if is_mapping(value) and depth < _MAX_DEPTH:
         items = ((f"{path}.{k}" if path else str(k), v) for k, v in value.items())
     elif is_array(value) and depth < _MAX_DEPTH:
         items = ((f"{path}[{i}]", v) for i, v in enumerate(value))

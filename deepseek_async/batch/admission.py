@@ -114,7 +114,18 @@ class Limit:
     @property
     def capacity(self) -> int:
         """The limit now."""
-        return max(1, int(self._level + 0.5))
+        return self._capacity
+
+    @property
+    def _level(self) -> float:
+        """The limit with its fraction."""
+        return self._exact
+
+    @_level.setter
+    def _level(self, level: float) -> None:
+        # Looked at for every request, and changed much less often.
+        self._exact = level
+        self._capacity = max(1, int(level + 0.5))
 
     @property
     def in_outage(self) -> bool:

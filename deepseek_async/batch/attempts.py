@@ -117,26 +117,22 @@ class Attempts:
         self, item: Item, sent_at: float, ended: Callable[[], None]
     ) -> None:
         try:
-            await self._try(item, sent_at)
+            try:
+                completion = await self._send(item.wire)
+            except DeepSeekError as error:
+                self._failed(item, error, sent_at)
+            except BaseException as error:
+                self._given_up(item)
+                if not isinstance(error, asyncio.CancelledError):
+                    raise
+            else:
+                self._answered(item, completion, sent_at)
         except Exception as error:  # noqa: BLE001 - raised to the reader
             self.crash = error
         finally:
             item.task = None
             self.on_wire -= 1
             ended()
-
-    async def _try(self, item: Item, sent_at: float) -> None:
-        try:
-            completion = await self._send(item.wire)
-        except DeepSeekError as error:
-            self._failed(item, error, sent_at)
-        except asyncio.CancelledError:
-            self._given_up(item)
-        except Exception:
-            self._given_up(item)
-            raise
-        else:
-            self._answered(item, completion, sent_at)
 
     def _given_up(self, item: Item) -> None:
         """The attempt was cancelled: by name, or because everything ends."""

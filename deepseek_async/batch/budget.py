@@ -75,7 +75,7 @@ def _is_ceiling(value: object) -> bool:
     return amount.is_finite() and amount >= 0
 
 
-class Amount(Struct):
+class Amount(Struct, gc=False):
     """What requests use, or may use: nano-dollars and tokens."""
 
     cost: int = 0
@@ -205,15 +205,14 @@ class Ledger:
         self.uncertain, self.uncertain_tokens = held.cost, held.tokens
 
     @property
-    def unrecorded(self) -> Amount:
-        """The most that may have been billed, or will be, without a record of it."""
-        return Amount(
-            self.spent + self.uncertain + self.reserved - self.recorded,
-            self.tokens
-            + self.uncertain_tokens
-            + self.reserved_tokens
-            - self.recorded_tokens,
-        )
+    def unrecorded(self) -> tuple[int, int]:
+        """The most that may have been billed, or will be, without a record of it.
+
+        In nano-dollars and in tokens.
+        """
+        cost = self.spent + self.uncertain + self.reserved - self.recorded
+        tokens = self.tokens + self.uncertain_tokens + self.reserved_tokens
+        return cost, tokens - self.recorded_tokens
 
     def reserve(self, body: bytes, model: str, max_tokens: int | None) -> Amount:
         """The most a request can use.
@@ -228,14 +227,14 @@ class Ledger:
 
     def exceeded_by(self, asked: Amount) -> str | None:
         """The ceiling that a further reservation would pass, or `None`."""
-        cost = self.spent_before + self.spent + self.uncertain
-        cost += self.reserved + asked.cost
-        if self.max_cost is not None and cost > self.max_cost:
-            return "cost"
-        tokens = self.tokens_before + self.tokens + self.uncertain_tokens
-        tokens += self.reserved_tokens + asked.tokens
-        if self.max_tokens is not None and tokens > self.max_tokens:
-            return "tokens"
+        if self.max_cost is not None:
+            cost = self.spent_before + self.spent + self.uncertain
+            if cost + self.reserved + asked.cost > self.max_cost:
+                return "cost"
+        if self.max_tokens is not None:
+            tokens = self.tokens_before + self.tokens + self.uncertain_tokens
+            if tokens + self.reserved_tokens + asked.tokens > self.max_tokens:
+                return "tokens"
         return None
 
     def set_aside(self, asked: Amount) -> None:

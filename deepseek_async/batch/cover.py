@@ -33,8 +33,8 @@ class Cover:
         self._ledger = ledger
         self._write = write
         self._is_asking = False
-        held = ledger.unrecorded  # nothing is sent yet: what runs before have left
-        self._cost, self._tokens = held.cost, held.tokens
+        # Nothing is sent yet: what runs before have left.
+        self._cost, self._tokens = ledger.unrecorded
 
     def allows(self, asked: Amount) -> bool:
         """Whether a request may be sent; if not, what it takes is asked for.
@@ -42,8 +42,9 @@ class Cover:
         Args:
             asked: The most it can use.
         """
-        held = self._ledger.unrecorded
-        cost, tokens = held.cost + asked.cost, held.tokens + asked.tokens
+        cost, tokens = self._ledger.unrecorded
+        cost += asked.cost
+        tokens += asked.tokens
         if cost <= self._cost and tokens <= self._tokens:
             return True
         if not self._is_asking:
@@ -63,7 +64,7 @@ class Cover:
 
         Nothing is under way then, so it says no more than needed.
         """
-        held = self._ledger.unrecorded
-        if (held.cost, held.tokens) == (self._cost, self._tokens):
+        cost, tokens = self._ledger.unrecorded
+        if (cost, tokens) == (self._cost, self._tokens):
             return None
-        return held_line(max(0, held.cost), max(0, held.tokens))
+        return held_line(max(0, cost), max(0, tokens))

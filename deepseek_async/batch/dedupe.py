@@ -71,6 +71,6 @@ def is_deterministic(params: Mapping[str, Any]) -> bool:
 def body_fields(params: Mapping[str, Any]) -> Mapping[str, Any]:
     """The parameters of a request with what `extra_body` puts in their place."""
     extra = params.get("extra_body")
-    if not isinstance(extra, Mapping):
+    if extra is None or not isinstance(extra, Mapping):
         return params
     return {**params, **cast("Mapping[str, Any]", extra)}

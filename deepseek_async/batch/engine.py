@@ -183,49 +183,55 @@ class Engine:
     def _is_over(self, fresh: Fresh) -> bool:
         if self._attempts.on_wire:
             return False
-        if self.stop_reason is not None or self._attempts.crash is not None:
+        if self._is_ending:
             return True
         return fresh.is_over and not self._attempts.live
 
     def _send_what_fits(self, fresh: Fresh) -> float:
         """Send what may be sent; returns seconds until it is worth another look."""
-        others = self._others()
-        self._ledger.tariff.look(self._loop.time())
+        others, now = self._others(), self._loop.time()
+        self._ledger.tariff.look(now)
+        self._look_at_clocks(now)
+        is_waiting = self.waiting_for is not None
         for _ in range(_AT_ONCE):
-            now = self._loop.time()
-            if now >= self._ends and self.stop_reason is None:
-                self.stop("wall_time")
-            if self.stop_reason is not None or self._attempts.crash is not None:
+            if self._is_ending:
                 return inf
-            pause = self._closed_for(now, others)
+            pause = _LOOK if is_waiting else self._closed_for(now, others)
             if pause:
                 return min(pause, self._ends - now)
-            self._limit.hungry.discard(self.wake)
             item = self._next(fresh, now)
             if item is None:
                 return self._until_next(fresh, now)
             if not self._launch(item, now):
                 return self._ends - now
+            now = self._loop.time()
         return 0.0
+
+    @property
+    def _is_ending(self) -> bool:
+        return self.stop_reason is not None or self._attempts.crash is not None
+
+    def _look_at_clocks(self, now: float) -> None:
+        if self.stop_reason is not None:
+            return
+        if now >= self._ends:
+            self.stop("wall_time")
+        elif self.waiting_for is None and self._gives_up(now):
+            self.stop("stalled")
 
     def _closed_for(self, now: float, others: int) -> float:
         """Seconds for which nothing may be sent, 0 if something may."""
-        if self.waiting_for is not None:
-            return _LOOK
-        if self._gives_up(now):
-            self.stop("stalled")
-            return inf
-        limit = self._limit
-        if limit.owes(self._attempts.on_wire, self.wake):
+        limit, on_wire = self._limit, self._attempts.on_wire
+        if limit.owes(on_wire, self.wake):
             return _SHORT_LOOK
-        outstanding = self._attempts.on_wire + self.uncommitted
-        if outstanding >= min(self._most, self._limit.capacity):
+        if on_wire + self.uncommitted >= min(self._most, limit.capacity):
             limit.admits(now, others)  # a full house is what a limit grows by
             return limit.recheck_after(now) or _AT_LEAST
         if not limit.admits(now, others):
             limit.hungry.add(self.wake)
             wait = limit.recheck_after(now) or _AT_LEAST
             return min(wait, _SHORT_LOOK) if others else wait
+        limit.hungry.discard(self.wake)
         return self._pacer.wait(now) if self._pacer else 0.0
 
     @property

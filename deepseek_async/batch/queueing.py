@@ -89,13 +89,14 @@ class Fresh:
     def take(self, now: float) -> Item | None:
         """The next new request, if one is at hand."""
         self.is_looking = False
+        plan = self._plan
         for _ in range(_ROWS_AT_ONCE):
-            if not self._plan.wants_rows or not self._read():
-                self._plan.sort(now, is_short_of_rows=True)
-                return self._plan.take(now)
-            self._plan.sort(now, is_short_of_rows=False)
+            is_short = not (plan.wants_rows and self._read())
+            plan.sort(now, is_short_of_rows=is_short)
+            if is_short:
+                return plan.take(now)
         self.is_looking = True
-        return self._plan.take(now)
+        return plan.take(now)
 
     def _read(self) -> bool:
         """Read one row; whether there was one at hand."""

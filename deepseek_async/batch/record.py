@@ -38,8 +38,8 @@ _TAIL: Final = len(',"x":"00000000"}')
 _MARK: Final = b',"x":"'
 
 
-class Record(Struct, kw_only=True):
-    """The fields of a record, in the order they are written."""
+class _Head(Struct, kw_only=True, gc=False):
+    """The fields before the body, in the order they are written."""
 
     index: int = field(name="i")
     key: str = field(name="k")
@@ -50,10 +50,21 @@ class Record(Struct, kw_only=True):
     latency_ms: int = field(name="ms")
     tokens: Tokens = field(name="u")
     cost: int = field(name="c")
+
+
+class Record(_Head, kw_only=True, gc=False):
+    """A record as it is read."""
+
     body: Raw = field(name="b")
 
 
-class Mark(Struct):
+class _Written(_Head, kw_only=True, gc=False):
+    """A record as it is written."""
+
+    body: ChatCompletion | Failure | dict[str, Any] = field(name="b")
+
+
+class Mark(Struct, gc=False):
     """The part of a record that says which request it finishes."""
 
     index: int = field(name="i")
@@ -135,15 +146,23 @@ _HELD: Final = b'{"held":'
 
 def completion_body(completion: ChatCompletion) -> bytes:
     """A completion as JSON, with whatever fields the server sent beside the known."""
-    if not completion.extra and not any(
-        choice.message.extra or choice.message.tool_calls
-        for choice in completion.choices
-    ):
-        return _encode(completion)
+    return _encode(_whole(completion))
+
+
+def _whole(completion: ChatCompletion) -> ChatCompletion | dict[str, Any]:
+    if not completion.extra and _is_plain(completion):
+        return completion
     whole = completion.to_dict()
     for choice, sent in zip(completion.choices, whole["choices"], strict=True):
         sent["message"] = {**sent["message"], **choice.message.to_dict()}
-    return _encode(whole)
+    return whole
+
+
+def _is_plain(completion: ChatCompletion) -> bool:
+    for choice in completion.choices:
+        if choice.message.extra or choice.message.tool_calls:
+            return False
+    return True
 
 
 def to_line(finished: Finished, ended: float) -> bytes:
@@ -155,11 +174,11 @@ def to_line(finished: Finished, ended: float) -> bytes:
     """
     result, cost = finished.result, finished.cost
     body = (
-        completion_body(result.completion)
+        _whole(result.completion)
         if isinstance(result, BatchOk)
-        else _encode(Failure.of(result.error))
+        else Failure.of(result.error)
     )
-    record = Record(
+    record = _Written(
         index=result.index,
         key=result.key,
         hash=finished.digest,
@@ -169,7 +188,7 @@ def to_line(finished: Finished, ended: float) -> bytes:
         latency_ms=int(result.latency * 1000),
         tokens=finished.used,
         cost=UNKNOWN_COST if cost is None else cost,
-        body=Raw(body),
+        body=body,
     )
     return seal(_encode(record))
 

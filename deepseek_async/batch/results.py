@@ -84,7 +84,7 @@ Tokens: TypeAlias = tuple[int, int, int, int, int]
 NO_TOKENS: Final[Tokens] = (0, 0, 0, 0, 0)
 
 
-class Finished(Struct):
+class Finished(Struct, gc=False):
     """A result with what the journal needs to know about it.
 
     Attributes:

@@ -25,7 +25,7 @@ Hugging Face data set."""
 _READ_AHEAD: Final = 256
 
 
-class Row(Struct):
+class Row(Struct, gc=False):
     """One row of the input.
 
     Attributes:

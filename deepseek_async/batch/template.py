@@ -12,6 +12,7 @@ import msgspec
 
 from ..errors import ConfigurationError, InvalidRequestError
 from ..params import CallOptions
+from ..salvage import is_mapping
 from ..types.request import ChatCompletionRequest
 
 Params: TypeAlias = Mapping[str, Any] | ChatCompletionRequest
@@ -111,15 +112,14 @@ class Reading:
                 for name, value in msgspec.structs.asdict(params).items()
                 if value is not None
             }
-        if not isinstance(params, Mapping):
+        if not is_mapping(params):
             kind = type(params).__name__
             message = f"{where} must be a dict or a ChatCompletionRequest, not {kind}"
             raise InvalidRequestError(message, param=where)
-        given = cast("Mapping[str, Any]", params)
-        if given.get("stream"):
+        if params.get("stream"):
             message = f"{where}: a batch does not stream"
             raise InvalidRequestError(message, param="stream")
-        return {**self._defaults, **given, **self._overrides}
+        return {**self._defaults, **params, **self._overrides}
 
     def _made(self, row: object, where: str, *, is_data: bool) -> object:
         if callable(self._request):
@@ -128,13 +128,13 @@ class Reading:
             return fill(self._request, _columns(row, where), where)
         if (pair := _pair(row)) is not None:
             return pair[1]
-        if not isinstance(row, Mapping):
+        if not is_mapping(row):
             return row
-        line = cast("Mapping[str, Any]", row)
-        if "body" in line and "messages" not in line:
-            return _body(_batch_body(line, where), where)
-        if "messages" in line or "messages" in self._defaults:
-            request = {name: line[name] for name in line if name != "custom_id"}
+        if "body" in row and "messages" not in row:
+            return _body(_batch_body(row, where), where)
+        if "messages" in row or "messages" in self._defaults:
+            request = {**row}
+            request.pop("custom_id", None)
             return _body(request, where) if is_data else request
         message = (
             f"{where}: neither a request with messages nor a batch line; other "
@@ -169,8 +169,8 @@ def _is_template(given: object) -> bool:
 
 
 def _columns(row: object, where: str) -> Mapping[str, Any]:
-    if isinstance(row, Mapping):
-        return cast("Mapping[str, Any]", row)
+    if is_mapping(row):
+        return row
     message = f"{where}: a template needs rows with columns, not {type(row).__name__}"
     raise InvalidRequestError(message, param=where)
 
@@ -193,12 +193,9 @@ def custom_id_of(row: object, where: str = "a row") -> str | None:
     Raises:
         InvalidRequestError: It is neither text nor a number.
     """
-    if not isinstance(row, Mapping):
+    if not is_mapping(row) or row.get("custom_id") is None:
         return None
-    columns = cast("Mapping[str, Any]", row)
-    if columns.get("custom_id") is None:
-        return None
-    return _key_in(columns, "custom_id", where)
+    return _key_in(row, "custom_id", where)
 
 
 def _key_in(columns: Mapping[str, Any], name: str, where: str) -> str:
@@ -221,10 +218,10 @@ def _batch_body(line: Mapping[str, Any], where: str) -> Mapping[str, Any]:
         message = f"{where}: only {_ENDPOINT} is run in batches, not {url[:80]}"
         raise InvalidRequestError(message, param="url")
     body = line["body"]
-    if not isinstance(body, Mapping):
+    if not is_mapping(body):
         message = f"{where}: body must be a request, not {type(body).__name__}"
         raise InvalidRequestError(message, param="body")
-    return cast("Mapping[str, Any]", body)
+    return body
 
 
 def _body(request: Mapping[str, Any], where: str) -> Mapping[str, Any]:
@@ -256,8 +253,8 @@ def columns_of(template: object) -> frozenset[str]:
             raise ConfigurationError(message)
         return frozenset(found[1] for found in _PLACE.finditer(template) if found[1])
     parts: Iterable[Any] = ()
-    if isinstance(template, Mapping):
-        parts = cast("Mapping[str, Any]", template).values()
+    if is_mapping(template):
+        parts = template.values()
     elif isinstance(template, list):
         parts = cast("Iterable[Any]", template)
     return frozenset(name for part in parts for name in columns_of(part))
@@ -276,9 +273,8 @@ def fill(part: Any, columns: Mapping[str, Any], where: str) -> Any:  # noqa: ANN
     """
     if isinstance(part, str):
         return _PLACE.sub(lambda found: _filled(found, columns, where), part)
-    if isinstance(part, Mapping):
-        items = cast("Mapping[str, Any]", part).items()
-        return {name: fill(value, columns, where) for name, value in items}
+    if is_mapping(part):
+        return {name: fill(value, columns, where) for name, value in part.items()}
     if isinstance(part, list):
         return [fill(value, columns, where) for value in cast("Iterable[Any]", part)]
     return part
