@@ -141,6 +141,8 @@ async def main(wanted: list[str]) -> None:
         await constant(500, 2.0, 60)
     if not wanted or "3" in wanted:
         await constant(3, 1.0, 60)
+    if "3-long" in wanted:  # ten minutes: what finding the limit takes counts less
+        await constant(3, 1.0, 600)
     if not wanted or "steps" in wanted:
         await stepping(1.0, 30)
     if not wanted or "two" in wanted:

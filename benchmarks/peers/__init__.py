@@ -13,10 +13,20 @@ PEERS = {
     "openai httpx2": "openai_client:OverHttpx",
     "openai aiohttp": "openai_client:OverAiohttp",
 }
+#: measured with live streams only: what their ratios are bounded by
+LOOP_ALONE = {"event loop alone": "loop_alone:LoopAlone"}
 FLOOR = "aiohttp"
 OPENAI = ("openai httpx2", "openai aiohttp")
 
-__all__ = ["FLOOR", "OPENAI", "PEERS", "LostDataError", "Peer", "peer_class"]
+__all__ = [
+    "FLOOR",
+    "LOOP_ALONE",
+    "OPENAI",
+    "PEERS",
+    "LostDataError",
+    "Peer",
+    "peer_class",
+]
 
 
 def peer_class(name: str) -> type[Peer]:
@@ -26,7 +36,7 @@ def peer_class(name: str) -> type[Peer]:
         KeyError: no peer is called so.
         ImportError: the peer is not installed.
     """
-    module, _, attribute = PEERS[name].partition(":")
+    module, _, attribute = (PEERS | LOOP_ALONE)[name].partition(":")
     found: type[Peer] = getattr(
         importlib.import_module(f".{module}", __name__), attribute
     )
