@@ -201,14 +201,7 @@ from .tools import (
     ToolPolicy,
     tool,
 )
-from .turns import (
-    RoundFinished,
-    ToolEnded,
-    ToolStarted,
-    Turn,
-    TurnEvent,
-    TurnStream,
-)
+from .turns import TurnStream
 from .types import (
     AssistantMessage,
     Attempt,
@@ -249,6 +242,7 @@ from .types import (
     ResponseFormat,
     ResponseMeta,
     Resumed,
+    RoundFinished,
     SafetyCheck,
     ServerTool,
     StreamOptions,
@@ -263,8 +257,12 @@ from .types import (
     ToolCallArgumentsDelta,
     ToolCallDelta,
     ToolCallFinished,
+    ToolEnded,
     ToolMessage,
+    ToolStarted,
     TopLogprob,
+    Turn,
+    TurnEvent,
     Usage,
     UsageReported,
     UserMessage,

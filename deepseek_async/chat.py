@@ -19,7 +19,8 @@ from .structured import (
     typed_request,
 )
 from .tools import ToolPolicy, answer_with_tools, checked_tool_policy
-from .turns import AnswerTurn, Turn, TurnEvent, TurnStream, finish
+from .turns import AnswerTurn, TurnStream, finish
+from .types.turn import Turn, TurnEvent
 
 T = TypeVar("T")
 
@@ -51,8 +52,8 @@ class Completions(ChatCompletions):
         functions given as dicts pass through; a call of the latter ends the turn as
         `turn.pending`. A forced `tool_choice` applies to the first round only.
 
-        An error ends the turn, and what its tools had done is not in the error: where
-        a finished round must not be lost, take `stream_tools`, whose `so_far` has it.
+        An error ends the turn; once tools have run, its `so_far` holds the rounds that
+        were finished and the calls that ended, so that they need not be done twice.
 
         https://api-docs.deepseek.com/guides/tool_calls
 

@@ -6,17 +6,15 @@ https://api-docs.deepseek.com/guides/thinking_mode
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeAlias, TypeGuard
+from typing import Any, TypeGuard
 
 import msgspec
 from msgspec import UNSET, Struct
 
 from .errors import InvalidRequestError, MissingReasoningError
+from .salvage import is_mapping
 from .types.chat import ChatCompletionMessage, ToolCall, tool_call_to_dict
-from .types.request import Message, RequestStruct
-
-PlainMessage: TypeAlias = dict[str, Any]
-"""A message as the wire has it: JSON values only."""
+from .types.request import Message, PlainMessage, RequestStruct
 
 
 def plain_message(message: Message) -> PlainMessage:
@@ -104,11 +102,6 @@ def _calls(calls: object) -> object:
 
 def _is_sequence(value: object) -> TypeGuard[list[object] | tuple[object, ...]]:
     return isinstance(value, list | tuple)
-
-
-def is_mapping(value: object) -> TypeGuard[Mapping[str, object]]:
-    """Whether a value is a mapping, whose keys are taken to be names."""
-    return isinstance(value, Mapping)
 
 
 def with_lists(params: Mapping[str, Any]) -> dict[str, Any]:

@@ -34,7 +34,7 @@ def is_array(value: object) -> TypeGuard[list[Any]]:
     return isinstance(value, list)
 
 
-def is_mapping(value: object) -> TypeGuard[Mapping[str, Any]]:
+def is_mapping(value: object) -> TypeGuard[Mapping[str, object]]:
     """Whether a caller's value is a mapping of any kind."""
     return isinstance(value, (dict, Mapping))  # the first is found much faster
 

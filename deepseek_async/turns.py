@@ -1,8 +1,7 @@
-"""One turn: everything between a question and its final answer.
+"""How a turn is answered, read and awaited.
 
-A turn has one round, or with tools as many as the model asks for. Whoever answers
-turns does it as an async generator of events, each round closed by `RoundFinished`;
-`TurnStream` is how a caller reads one, `finish` how one is awaited.
+Whoever answers turns does it as an async generator of events, each round closed by
+`RoundFinished`; `TurnStream` is how a caller reads one, `finish` how one is awaited.
 """
 
 from __future__ import annotations
@@ -10,10 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
-from decimal import Decimal
-from typing import Any, Literal, Protocol, TypeAlias
-
-from msgspec import Struct
+from typing import Any, Protocol
 
 from .endpoints import ChatCompletions
 from .errors import (
@@ -22,79 +18,10 @@ from .errors import (
     StreamClosedError,
     StreamInterruptedError,
 )
-from .history import PlainMessage
-from .pricing import sum_costs
 from .reading import SingleReader
-from .types.chat import ChatCompletion, ToolCall
+from .types.chat import ChatCompletion
 from .types.events import ChatEvent, Resumed, TextDelta
-from .types.usage import Usage
-
-
-class ToolStarted(Struct, kw_only=True, frozen=True):
-    """A tool begins to run, or to wait for its turn.
-
-    Attributes:
-        tool_call: The call as the model wrote it.
-        round: In which round, 1 for the first.
-    """
-
-    tool_call: ToolCall
-    round: int
-    type: Literal["tool_started"] = "tool_started"
-
-    def __repr__(self) -> str:
-        return f"ToolStarted({self.tool_call.function.name}, round {self.round})"
-
-
-class ToolEnded(Struct, kw_only=True, frozen=True):
-    """A tool has run, or could not; the model will read `content`.
-
-    Attributes:
-        tool_call: The call as the model wrote it.
-        content: The result, or the error as the model is told it.
-        round: In which round, 1 for the first.
-        error: Why there is no result: `unknown_tool`, `invalid_arguments`,
-            `timeout` or `exception`; `None` if there is one.
-        elapsed: Seconds it ran.
-    """
-
-    tool_call: ToolCall
-    content: str | list[Any]
-    round: int
-    error: (
-        Literal["unknown_tool", "invalid_arguments", "timeout", "exception"] | None
-    ) = None
-    elapsed: float = 0.0
-    type: Literal["tool_ended"] = "tool_ended"
-
-    def __repr__(self) -> str:
-        outcome = self.error or "ok"
-        return f"ToolEnded({self.tool_call.function.name}, {outcome})"
-
-
-class RoundFinished(Struct, kw_only=True, frozen=True):
-    """The model has answered, and the calls it made have been answered.
-
-    Attributes:
-        number: 1 for the first round.
-        completion: The model's answer.
-        messages: What the round adds to the history: the assistant message, then a
-            tool message for each call that was run, in the order of the calls.
-        pending: Calls of functions that are not run here: the caller answers them.
-    """
-
-    number: int
-    completion: ChatCompletion
-    messages: tuple[PlainMessage, ...]
-    pending: tuple[ToolCall, ...] = ()
-    type: Literal["round_finished"] = "round_finished"
-
-    def __repr__(self) -> str:
-        return f"RoundFinished({self.number}, {len(self.messages)} messages)"
-
-
-TurnEvent: TypeAlias = ChatEvent | ToolStarted | ToolEnded | RoundFinished
-"""What happens in a turn."""
+from .types.turn import RoundFinished, Turn, TurnEvent
 
 
 class AnswerTurn(Protocol):
@@ -110,65 +37,6 @@ class AnswerTurn(Protocol):
             stream: Whether answers are streamed, with their events.
         """
         ...
-
-
-class Turn:
-    """A finished turn.
-
-    Attributes:
-        rounds: Every round, the last one with the final answer.
-        calls: Every tool that was run, in the order of ending.
-    """
-
-    __slots__ = ("calls", "rounds")
-
-    def __init__(self) -> None:
-        self.rounds: list[RoundFinished] = []
-        self.calls: list[ToolEnded] = []
-
-    def __repr__(self) -> str:
-        return f"Turn({len(self.rounds)} rounds, {len(self.calls)} calls)"
-
-    @property
-    def completion(self) -> ChatCompletion:
-        """The final answer."""
-        return self.rounds[-1].completion
-
-    @property
-    def text(self) -> str:
-        """The visible text of the final answer."""
-        return self.completion.text
-
-    @property
-    def messages(self) -> list[PlainMessage]:
-        """What the turn adds to the history, ready to be sent back."""
-        return [message for one in self.rounds for message in one.messages]
-
-    @property
-    def pending(self) -> tuple[ToolCall, ...]:
-        """Calls that the caller still has to answer."""
-        return self.rounds[-1].pending
-
-    @property
-    def usage(self) -> Usage:
-        """Token counts of all rounds together."""
-        total = Usage()
-        for one in self.rounds:
-            if one.completion.usage is not None:
-                total += one.completion.usage
-        return total
-
-    @property
-    def cost(self) -> Decimal | None:
-        """What all rounds cost in US dollars, `None` if one of them has no price."""
-        return sum_costs(*(one.completion.cost for one in self.rounds))
-
-    def add(self, event: TurnEvent) -> None:
-        """Take the next event of the turn."""
-        if isinstance(event, RoundFinished):
-            self.rounds.append(event)
-        elif isinstance(event, ToolEnded):
-            self.calls.append(event)
 
 
 class TurnStream(SingleReader[TurnEvent]):
@@ -274,7 +142,7 @@ async def finish(events: AsyncGenerator[TurnEvent, None]) -> Turn:
         events: The turn's events.
 
     Raises:
-        DeepSeekError: As the call that began the turn.
+        DeepSeekError: As the call that began the turn; `so_far` has what was done.
     """
     turn = Turn()
     failure: BaseException
@@ -284,6 +152,8 @@ async def finish(events: AsyncGenerator[TurnEvent, None]) -> Turn:
                 turn.add(event)
     except (DeepSeekError, asyncio.CancelledError) as error:
         failure = error.with_traceback(None)  # its frames hold the prompt
+        if isinstance(error, DeepSeekError) and turn.calls:
+            error.so_far = turn
     else:
         return turn
     raise failure

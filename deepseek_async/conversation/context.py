@@ -21,9 +21,11 @@ from ..errors import (
     UnfinishedAnswerError,
     raise_for_finish_reason,
 )
-from ..history import PlainMessage, is_mapping, is_thinking
+from ..history import is_thinking
+from ..salvage import is_mapping
 from ..tokens import Method, TokenCounter
 from ..types.chat import ChatCompletion
+from ..types.request import PlainMessage
 from ..types.usage import Usage
 from .transcript import Exchange, Transcript
 

@@ -17,7 +17,6 @@ from ..errors import (
     raise_for_finish_reason,
 )
 from ..history import (
-    PlainMessage,
     is_thinking,
     listed,
     plain_message,
@@ -27,9 +26,10 @@ from ..history import (
 from ..params import CallOptions, ChatOptions
 from ..pricing import sum_costs
 from ..tokens import TokenCount, TokenCounter, checked_counter
-from ..turns import AnswerTurn, Turn, TurnEvent, TurnStream, finish
+from ..turns import AnswerTurn, TurnStream, finish
 from ..types.chat import ChatCompletion
-from ..types.request import Content, Message
+from ..types.request import Content, Message, PlainMessage
+from ..types.turn import Turn, TurnEvent
 from ..types.usage import Usage
 from .context import (
     ContextPolicy,

@@ -13,8 +13,9 @@ from typing import Any, Literal, cast
 
 from msgspec import Struct
 
-from ..history import PlainMessage, is_mapping, plain_message
-from ..types.request import Message
+from ..history import plain_message
+from ..salvage import is_mapping
+from ..types.request import Message, PlainMessage
 
 
 class PrefixDrift(Struct, frozen=True, kw_only=True):

@@ -10,10 +10,11 @@ import msgspec
 from msgspec import Struct
 
 from ..errors import InvalidRequestError, SavedConversationError
-from ..history import PlainMessage, find_misshapen, is_mapping
+from ..history import find_misshapen
 from ..params import CallOptions, ChatOptions
+from ..salvage import is_mapping
 from ..tokens import TokenCounter
-from ..types.request import Content, RequestStruct
+from ..types.request import Content, PlainMessage, RequestStruct
 from ..types.usage import Usage
 from .transcript import Exchange, Transcript
 

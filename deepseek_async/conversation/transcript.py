@@ -9,9 +9,9 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from ..errors import InvalidRequestError
-from ..history import PlainMessage, find_misshapen, is_for_caller, listed, plain_message
+from ..history import find_misshapen, is_for_caller, listed, plain_message
 from ..tokens import TokenCounter, message_tokens
-from ..types.request import Content, Message
+from ..types.request import Content, Message, PlainMessage
 
 _OPENING = frozenset({"user", "latest_reminder"})
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 if TYPE_CHECKING:
     from ..types.chat import ChatCompletion
     from ..types.fim import Completion
+    from ..types.turn import Turn
 
 
 P = ParamSpec("P")
@@ -35,7 +36,11 @@ class DeepSeekError(Exception):
 
     Attributes:
         message: What happened and what to do about it, in one or two sentences.
+        so_far: Of an awaited turn that ran tools: what was done before it failed, its
+            finished rounds and every call that ended.
     """
+
+    so_far: Turn | None = None
 
     def __init__(self, message: str) -> None:
         super().__init__(message)

@@ -13,8 +13,8 @@ from msgspec import Struct
 
 from ..errors import ConfigurationError, ToolExecutionError
 from ..schema import error_text, readable
-from ..turns import ToolEnded, ToolStarted
 from ..types.chat import ToolCall
+from ..types.turn import ToolEnded, ToolStarted
 from .definition import LocalTool
 
 OnToolError: TypeAlias = Literal["tell", "raise"] | Callable[[ToolCall, Exception], str]
@@ -133,7 +133,7 @@ class CallRunner:
                 done, waiting = await asyncio.wait(
                     waiting, return_when=asyncio.FIRST_COMPLETED
                 )
-                for task in done:
+                for task in sorted(done, key=_has_raised):  # results first
                     yield task.result()
         finally:
             await _cancel(running)
@@ -219,6 +219,10 @@ def _told(text: object) -> str:
 def _is_cancelled() -> bool:
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
+
+
+def _has_raised(task: asyncio.Task[ToolEnded]) -> bool:
+    return task.cancelled() or task.exception() is not None
 
 
 async def _cancel(tasks: set[asyncio.Task[ToolEnded]]) -> None:

@@ -13,7 +13,6 @@ from ..errors import (
     ToolRoundsExceededError,
 )
 from ..history import (
-    PlainMessage,
     answered_message,
     calls_for_caller,
     check_reasoning,
@@ -21,9 +20,10 @@ from ..history import (
     plain_message,
     with_lists,
 )
-from ..turns import RoundAnswer, RoundFinished, ToolEnded, TurnEvent, refuse_stream
+from ..turns import RoundAnswer, refuse_stream
 from ..types.chat import ChatCompletion, ToolCall
-from ..types.request import Message
+from ..types.request import Message, PlainMessage
+from ..types.turn import RoundFinished, ToolEnded, TurnEvent
 from .calls import CallRunner, ToolPolicy, checked_tool_policy
 from .definition import LocalTool
 

@@ -60,6 +60,7 @@ from .request import (
     ToolMessage,
     UserMessage,
 )
+from .turn import RoundFinished, ToolEnded, ToolStarted, Turn, TurnEvent
 from .usage import CompletionTokensDetails, PromptTokensDetails, Usage
 
 __all__ = [
@@ -102,6 +103,7 @@ __all__ = [
     "ResponseFormat",
     "ResponseMeta",
     "Resumed",
+    "RoundFinished",
     "SafetyCheck",
     "ServerTool",
     "StreamOptions",
@@ -116,8 +118,12 @@ __all__ = [
     "ToolCallArgumentsDelta",
     "ToolCallDelta",
     "ToolCallFinished",
+    "ToolEnded",
     "ToolMessage",
+    "ToolStarted",
     "TopLogprob",
+    "Turn",
+    "TurnEvent",
     "Usage",
     "UsageReported",
     "UserMessage",

@@ -146,6 +146,9 @@ Message: TypeAlias = (
 )
 """Anything `messages` may hold."""
 
+PlainMessage: TypeAlias = dict[str, Any]
+"""A message as the wire has it: JSON values only."""
+
 
 class FunctionDefinition(RequestStruct, kw_only=True):
     """A function the model may call.

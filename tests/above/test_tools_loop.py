@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 import threading
 from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import Any
@@ -39,7 +40,14 @@ from deepseek_async import (
     find_missing_reasoning,
     tool,
 )
-from deepseek_async.testing import Answer, Call, Cut, DeepSeekEmulator, Fault
+from deepseek_async.testing import (
+    Answer,
+    Call,
+    Cut,
+    DeepSeekEmulator,
+    Fault,
+    Status,
+)
 
 Body = dict[str, Any]
 MODEL = "deepseek-flash"
@@ -603,6 +611,75 @@ async def test_text_of_a_streamed_turn(
 
     assert text == "Let me see. Two."
     assert len(stream.so_far.rounds) == 2
+
+
+async def test_a_failed_turn_keeps_its_finished_rounds(
+    client: AsyncDeepSeek, emulator: DeepSeekEmulator
+) -> None:
+    """The error has what was done, and the turn can go on from there."""
+    emulator.answer = saying(calling(Call("add", {"a": 4, "b": 4})), "Eight.")
+    emulator.script(Fault(), Status(status=400))
+    messages = asking("4 + 4?")
+
+    with pytest.raises(BadRequestError) as caught:
+        await client.chat.completions.run_tools(
+            model=MODEL, messages=messages, tools=[add]
+        )
+    done = pickle.loads(pickle.dumps(caught.value)).so_far  # noqa: S301 - our own
+
+    assert [message["role"] for message in done.messages] == ["assistant", "tool"]
+    assert [call.content for call in done.calls] == ["8"]
+    assert done.usage.total_tokens > 0
+    end = await client.chat.completions.run_tools(
+        model=MODEL, messages=messages + done.messages, tools=[add]
+    )
+    assert end.text == "Eight."
+    assert end.calls == []
+
+
+async def test_a_failed_round_keeps_the_calls_that_ended(
+    client: AsyncDeepSeek, emulator: DeepSeekEmulator
+) -> None:
+    """A tool's effect is told even if another one of the same answer raised."""
+    is_added = asyncio.Event()
+
+    @tool
+    async def note() -> str:
+        is_added.set()
+        return "noted"
+
+    @tool
+    async def fail() -> None:
+        await is_added.wait()
+        raise OSError
+
+    emulator.answer = saying(calling(Call("note"), Call("fail")))
+
+    with pytest.raises(ToolExecutionError) as caught:
+        await client.chat.completions.run_tools(
+            model=MODEL,
+            messages=asking("Go"),
+            tools=[note, fail],
+            policy=ToolPolicy(on_error="raise"),
+        )
+
+    assert caught.value.so_far is not None
+    assert [call.content for call in caught.value.so_far.calls] == ["noted"]
+    assert caught.value.so_far.rounds == []
+
+
+async def test_an_error_before_any_tool_has_nothing_to_keep(
+    client: AsyncDeepSeek, emulator: DeepSeekEmulator
+) -> None:
+    """There is nothing to go on from, and nothing is said to be."""
+    emulator.script(Status(status=400))
+
+    with pytest.raises(BadRequestError) as caught:
+        await client.chat.completions.run_tools(
+            model=MODEL, messages=asking("4 + 4?"), tools=[add]
+        )
+
+    assert caught.value.so_far is None
 
 
 async def test_leaving_a_stream_cancels_its_tools(
