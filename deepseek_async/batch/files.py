@@ -162,7 +162,7 @@ def _json_rows(file: BinaryIO, name: str, place: str) -> Rows:
     decode = msgspec.json.Decoder().decode
     for number, line in _lines(file, place):
         text = line.removeprefix(_BOM) if number == 1 else line
-        if text.isspace():
+        if not text or text.isspace():
             continue
         row: Any
         try:

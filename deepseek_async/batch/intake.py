@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from msgspec import Raw, Struct
 
@@ -24,6 +24,7 @@ from .source import Row, error_of
 from .template import digest_of
 
 ONCE = RetryPolicy(attempts=1)
+_DIGITS: Final = 20
 
 
 class Rejected(Struct):
@@ -62,6 +63,9 @@ class Intake:
         self._tally = tally
         self._policy = policy
         self._keys = Keys()
+        self._has_keys = False
+        #: The rows before the first key, if their keys are their numbers.
+        self._unnamed = 0
         self._part, self._parts = settings.shard
         self._retry_failed = settings.retry_failed
         self._dedupe = settings.dedupe
@@ -86,8 +90,7 @@ class Intake:
             if self._parts > 1 and not self._is_mine(key):
                 self._tally.other_shards += 1
                 return None
-            if given is not None:
-                self._check_key(key, row)
+            self._check_key(key, row, is_own=given is not None)
             params = self.reading.params_of(row.value, where, is_data=row.is_data)
             wire = None
             if (found := digest_of([given, params])) is None:
@@ -162,7 +165,14 @@ class Intake:
     def _is_mine(self, key: str) -> bool:
         return zlib.crc32(key.encode("utf-8", "replace")) % self._parts == self._part
 
-    def _check_key(self, key: str, row: Row) -> None:
+    def _check_key(self, key: str, row: Row, *, is_own: bool) -> None:
+        if not is_own and not self._has_keys:
+            self._unnamed = row.index + 1
+            return  # so far all keys are the rows' numbers, which differ
+        self._has_keys = True
+        if is_own and _is_number_below(key, self._unnamed):
+            message = f"{row.where}: the key {key!r} is that of a row without a key"
+            raise InvalidRequestError(message, param="key")
         if not key.isascii() and key.encode("utf-8", "replace").decode() != key:
             message = f"{row.where}: the key {key!r} is not valid Unicode"
             raise InvalidRequestError(message, param="key")
@@ -188,6 +198,11 @@ class Intake:
                 "Take another directory, or the old input"
             )
             raise JournalMismatchError(message)
+
+
+def _is_number_below(key: str, count: int) -> bool:
+    is_number = len(key) < _DIGITS and key.isascii() and key.isdecimal()
+    return is_number and str(int(key)) == key and int(key) < count
 
 
 def _wire(params: Mapping[str, Any]) -> WireRequest:

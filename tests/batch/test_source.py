@@ -146,6 +146,55 @@ async def test_bad_rows_fail_alone_and_are_named(tmp_path: Path) -> None:
     assert done[3].key == "c"
 
 
+async def test_a_key_is_never_that_of_a_row_without_one() -> None:
+    """Rows without a key have their number as key: no other row may have it too."""
+    wire = FakeWire()
+    rows: list[Any] = [
+        ask("a"),
+        ask("b"),
+        ("x", ask("c")),
+        ("1", ask("d")),  # the second row's
+        ("01", ask("e")),
+        ("6", ask("f")),
+        ask("g"),  # its number has been given to the row before
+        ("7", ask("h")),
+        ("9" * 5000, ask("i")),
+    ]
+
+    done = sorted(await collect(make(wire, rows)), key=lambda result: result.index)
+
+    failed = {r.index: str(r.error) for r in done if isinstance(r, BatchFailed)}
+    assert failed.keys() == {3, 6}
+    assert "requests[3]: the key '1' is that of a row without a key" in failed[3]
+    assert "duplicate key '6': requests[5] and requests[6]" in failed[6]
+    good = [result.key for result in done if result.ok]
+    assert len(good) == len(set(good)) == 7
+
+
+async def test_a_row_that_cannot_be_read_takes_no_key(tmp_path: Path) -> None:
+    """Its number as a key is a makeshift: the row whose key it is is answered."""
+    path = tmp_path / "in.csv"
+    path.write_text("id,text\n1,x\n2\n0,y\n")
+    wire = FakeWire()
+    batch = make(wire, path, request="{text}", key="id", defaults={"model": "m"})
+
+    done = sorted(await collect(batch), key=lambda result: result.index)
+
+    assert [result.ok for result in done] == [True, False, True]
+    assert isinstance(done[1], BatchFailed)
+    assert "fewer fields" in str(done[1].error)
+
+
+@pytest.mark.parametrize("data", [b"\xef\xbb\xbf", b"\xef\xbb\xbf\n\n", b"\n"])
+async def test_a_mark_is_no_row(tmp_path: Path, data: bytes) -> None:
+    """A file of a byte-order mark and blank lines is as empty as one of nothing."""
+    path = tmp_path / "in.jsonl"
+    path.write_bytes(data)
+
+    with pytest.raises(SourceError, match="has no rows"):
+        await read(path)
+
+
 async def test_lines_of_the_openai_batch_format() -> None:
     """`custom_id` is the key, `body` the request; other endpoints are refused."""
     wire = FakeWire()
