@@ -57,7 +57,7 @@ _ENCODE_ERRORS: Final = (
 )
 
 
-class WireRequest:
+class WireRequest(Struct, eq=False):
     """One request, ready to be sent as often as needed. Its `repr` hides the body.
 
     Attributes:
@@ -73,43 +73,32 @@ class WireRequest:
         model: The model asked for.
     """
 
-    __slots__ = (
-        "beta",
-        "body",
-        "headers",
-        "method",
-        "model",
-        "path",
-        "retry",
-        "stream",
-        "tag",
-        "timeouts",
-    )
-
-    def __init__(
-        self, method: str, path: str, options: Mapping[str, Any], *, beta: bool = False
-    ) -> None:
-        self.method = method
-        self.path = path
-        self.beta = beta
-        self.body = b""
-        self.stream = False
-        self.model: str | None = None
-        self.headers: dict[str, str] | None = None
-        self.timeouts: Timeouts | None = None
-        self.retry: RetryPolicy | None = None
-        self.tag: str | None = None
-        if not OPTIONS.isdisjoint(options):
-            self._take(options)
-
-    def _take(self, options: Mapping[str, Any]) -> None:
-        self.headers = check_headers(options.get("extra_headers"))
-        self.timeouts = _timeouts_of(options)
-        self.retry = _instance(options, "retry", RetryPolicy)
-        self.tag = _instance(options, "tag", str)
+    method: str
+    path: str
+    body: bytes = b""
+    beta: bool = False
+    stream: bool = False
+    headers: dict[str, str] | None = None
+    timeouts: Timeouts | None = None
+    retry: RetryPolicy | None = None
+    tag: str | None = None
+    model: str | None = None
 
     def __repr__(self) -> str:
         return f"WireRequest({self.method} {self.path}, {len(self.body)} bytes)"
+
+
+def _request(
+    method: str, path: str, options: Mapping[str, Any], *, beta: bool = False
+) -> WireRequest:
+    """A request with the options of its call, its body still empty."""
+    request = WireRequest(method, path, beta=beta)
+    if not OPTIONS.isdisjoint(options):
+        request.headers = check_headers(options.get("extra_headers"))
+        request.timeouts = _timeouts_of(options)
+        request.retry = _instance(options, "retry", RetryPolicy)
+        request.tag = _instance(options, "tag", str)
+    return request
 
 
 def _instance(options: Mapping[str, Any], name: str, cls: type[T]) -> T | None:
@@ -169,7 +158,7 @@ def get_request(path: str, options: Mapping[str, Any]) -> WireRequest | DeepSeek
     def build(given: Mapping[str, Any]) -> WireRequest:
         for name in given.keys() - OPTIONS:
             raise _unknown(name, OPTIONS)
-        return WireRequest("GET", path, given)
+        return _request("GET", path, given)
 
     return _checked(build, options)
 
@@ -194,22 +183,18 @@ def _chat_request(params: Mapping[str, Any]) -> WireRequest:
         if name in wire:
             wire[name] = [_plain(tool) for tool in _listed(wire[name], name)]
     wire = _checked_fields(wire, ChatShape)
-    for place, message in enumerate(wire["messages"]):
-        content: object = is_object(message) and message.get("content")
-        if is_array(content):
-            _refuse_binary(content, f"messages[{place}].content")
     beta = _is_prefix(wire["messages"][-1]) or (
         "tools" in wire and any(map(_is_strict, wire["tools"]))
     )
     return _finish(
-        WireRequest("POST", "/chat/completions", params, beta=beta), wire, extra
+        _request("POST", "/chat/completions", params, beta=beta), wire, extra
     )
 
 
 def _fim_request(params: Mapping[str, Any]) -> WireRequest:
     wire, extra = _select(params, FIMShape)
     wire = _checked_fields(wire, FIMShape)
-    return _finish(WireRequest("POST", "/completions", params, beta=True), wire, extra)
+    return _finish(_request("POST", "/completions", params, beta=True), wire, extra)
 
 
 def _finish(
@@ -313,12 +298,15 @@ def _messages(messages: object) -> list[Any]:
     if not listed:
         message = "messages must hold one message at least"
         raise InvalidRequestError(message, param="messages")
-    return [
-        message
-        if type(message) is dict and "tool_calls" not in message
-        else _plain(message)
-        for message in listed
-    ]
+    plain: list[Any] = []
+    for place, message in enumerate(listed):
+        if type(message) is not dict or "tool_calls" in message:
+            message = _plain(message)  # noqa: PLW2901 - the same one, as a dict
+        plain.append(message)
+        content: object = is_object(message) and message.get("content")
+        if is_array(content):
+            _refuse_binary(content, f"messages[{place}].content")
+    return plain
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401 - whatever the caller passed

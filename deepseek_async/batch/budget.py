@@ -259,7 +259,8 @@ class Ledger:
         Returns:
             The cost in nano-dollars, or `None` for a model without a price.
         """
-        self.release(held)
+        self.reserved -= held.cost
+        self.reserved_tokens -= held.tokens
         cost = self.tariff.cost(tokens, model)
         self.spent += cost or 0
         self.unpriced += cost is None

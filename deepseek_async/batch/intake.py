@@ -25,6 +25,7 @@ from .template import digest_of
 
 ONCE = RetryPolicy(attempts=1)
 _DIGITS: Final = 20
+_SAYS_MORE: Final = frozenset({"max_completion_tokens", "n", "extra_body"})
 
 
 class Rejected(Struct):
@@ -214,6 +215,8 @@ def _wire(params: Mapping[str, Any]) -> WireRequest:
 
 def most_output(params: Mapping[str, Any]) -> int | None:
     """The most output tokens a request asks for, `None` if it does not say."""
+    if _SAYS_MORE.isdisjoint(params):
+        return _count(params.get("max_tokens")) or None
     fields = body_fields(params)
     most = _count(fields.get("max_tokens"))
     most = max(most, _count(fields.get("max_completion_tokens")))

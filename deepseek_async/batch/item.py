@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 
+from msgspec import Struct
+
 from ..request import WireRequest
 from ..retry import RetryPolicy
 from ..types.meta import Attempt
 from .budget import Amount
 
 
-class Item:
+class Item(Struct, eq=False):
     """A request under way.
 
     Attributes:
@@ -36,60 +38,26 @@ class Item:
         group: The hash of the beginning by which it was grouped.
     """
 
-    __slots__ = (
-        "attempts",
-        "cost",
-        "counted",
-        "deadline",
-        "digest",
-        "followers",
-        "group",
-        "held",
-        "index",
-        "is_cancelled",
-        "is_deterministic",
-        "key",
-        "max_tokens",
-        "policy",
-        "prefixes",
-        "refusals",
-        "sent_at",
-        "started",
-        "task",
-        "wire",
-    )
-
-    def __init__(
-        self,
-        *,
-        index: int,
-        key: str,
-        digest: str,
-        wire: WireRequest,
-        policy: RetryPolicy,
-        max_tokens: int | None,
-        is_deterministic: bool = False,
-    ) -> None:
-        self.index = index
-        self.key = key
-        self.digest = digest
-        self.wire = wire
-        self.policy = policy
-        self.max_tokens = max_tokens
-        self.is_deterministic = is_deterministic
-        self.attempts: tuple[Attempt, ...] = ()
-        self.counted = 0
-        self.refusals = 0
-        self.started: float | None = None
-        self.sent_at = 0.0
-        self.deadline: float | None = None
-        self.held: Amount | None = None
-        self.cost: int | None = 0
-        self.task: asyncio.Task[None] | None = None
-        self.is_cancelled = False
-        self.followers: list[Item] | None = None
-        self.prefixes: tuple[int, ...] = ()
-        self.group: int | None = None
+    index: int
+    key: str
+    digest: str
+    wire: WireRequest
+    policy: RetryPolicy
+    max_tokens: int | None
+    is_deterministic: bool = False
+    attempts: tuple[Attempt, ...] = ()
+    counted: int = 0
+    refusals: int = 0
+    started: float | None = None
+    sent_at: float = 0.0
+    deadline: float | None = None
+    held: Amount | None = None
+    cost: int | None = 0
+    task: asyncio.Task[None] | None = None
+    is_cancelled: bool = False
+    followers: list[Item] | None = None
+    prefixes: tuple[int, ...] = ()
+    group: int | None = None
 
     def pay(self, cost: int | None) -> None:
         """Add what an attempt cost: nano-dollars, or `None` if unknown."""
