@@ -300,10 +300,9 @@ def _messages(messages: object) -> list[Any]:
         raise InvalidRequestError(message, param="messages")
     plain: list[Any] = []
     for place, message in enumerate(listed):
-        if type(message) is not dict or "tool_calls" in message:
-            message = _plain(message)  # noqa: PLW2901 - the same one, as a dict
-        plain.append(message)
-        content: object = is_object(message) and message.get("content")
+        one = _plain(message)
+        plain.append(one)
+        content: object = is_object(one) and one.get("content")
         if is_array(content):
             _refuse_binary(content, f"messages[{place}].content")
     return plain
@@ -311,6 +310,9 @@ def _messages(messages: object) -> list[Any]:
 
 def _plain(value: Any) -> Any:  # noqa: ANN401 - whatever the caller passed
     """A message or tool as a dict; anything else as it is, for the check to refuse."""
+    kind: object = type(value)
+    if kind is dict and "tool_calls" not in value:
+        return value
     if isinstance(value, ChatCompletionMessage):
         return value.to_dict()
     if isinstance(value, RequestStruct):

@@ -30,9 +30,10 @@ from ..errors import (
     JournalMismatchError,
     SourceError,
 )
-from .admission import Limit, LimitChange
+from .admission import LimitChange
 from .budget import Budget
 from .catalogue import read_results
+from .limit import Limit
 from .options import BatchOptions, Settings
 from .progress import Progress
 from .rates import Rates

@@ -50,12 +50,8 @@ class LimitChange(Struct, frozen=True):
     reason: str
 
 
-class Limit:
-    """The most requests on the wire, for one batch or shared by several.
-
-    Make one with `Limit.fixed` or `Limit.adaptive`. Batches given the same object
-    share its slots; other calls of the same client always go first, and take from
-    what the batches may use.
+class Admission:
+    """A limit that stays as it is.
 
     Args:
         level: The limit to begin with, at least 1. It is a float because an adaptive
@@ -65,6 +61,8 @@ class Limit:
         in_flight: Requests of batches on the wire now.
         refused: 429 answers so far.
         history: The latest changes, oldest first.
+        listeners: Called when a slot has become free, in turn.
+        hungry: Those of them that could have used a slot when they last looked.
     """
 
     def __init__(self, level: float) -> None:
@@ -72,44 +70,12 @@ class Limit:
         self.in_flight = 0
         self.refused = 0
         self.history: deque[LimitChange] = deque(maxlen=1000)
-        #: Called when a slot has become free, in turn.
         self.listeners: list[Callable[[], None]] = []
-        #: Those of them that could have used a slot when they last looked.
         self.hungry: set[Callable[[], None]] = set()
         self._streak = 0
         self._refusals = 0
         self._unanswered_since = inf
         self._probe_at = 0.0
-
-    @staticmethod
-    def fixed(count: int) -> Limit:
-        """Always the same number.
-
-        Raises:
-            ConfigurationError: It is not a whole number of at least 1.
-        """
-        return Limit(_whole("a limit", count))
-
-    @staticmethod
-    def adaptive(*, start: int = 32, most: int = MOST, least: int = 1) -> Limit:
-        """As many as the account may have, found out and followed.
-
-        Args:
-            start: The number to begin with.
-            most: Never more than this.
-            least: Never fewer than this.
-
-        Raises:
-            ConfigurationError: Not `1 <= least <= most`.
-        """
-        _whole("least", least)
-        if _whole("most", most) < least:
-            message = "a limit needs least <= most"
-            raise ConfigurationError(message)
-        return _Adaptive(min(max(_whole("start", start), least), most), most, least)
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.in_flight} of {self.capacity})"
 
     @property
     def capacity(self) -> int:
@@ -152,7 +118,7 @@ class Limit:
         Raises:
             ConfigurationError: It is not a whole number of at least 1.
         """
-        self._level = float(_whole("a limit", count))
+        self._level = float(whole("a limit", count))
         self._changed(now, "set")
 
     def admits(self, now: float, others: int = 0) -> bool:
@@ -249,7 +215,7 @@ class _Episode:
         self.stated: int | None = None
 
 
-class _Adaptive(Limit):
+class _Adaptive(Admission):
     """Follows what the server admits."""
 
     BETA: Final = 0.95
@@ -435,7 +401,27 @@ class _Adaptive(Limit):
         return self.PROBE_SOLE if is_sole else self.PROBE_CONTENDED
 
 
-def _whole(name: str, value: int) -> int:
+def adaptive(start: int, most: int, least: int) -> Admission:
+    """A limit that follows what the server admits.
+
+    Args:
+        start: The limit to begin with.
+        most: Never more than this.
+        least: Never fewer than this.
+    """
+    return _Adaptive(start, most, least)
+
+
+def whole(name: str, value: int) -> int:
+    """Return a whole number of at least 1, or refuse it.
+
+    Args:
+        name: What it is, for the message.
+        value: The number.
+
+    Raises:
+        ConfigurationError: It is none.
+    """
     if type(value) is not int or value < 1:
         message = f"{name} must be a whole number of at least 1"
         raise ConfigurationError(message)

@@ -15,7 +15,7 @@ from ..retry import RetryBudget
 from ..timeouts import deadline_error
 from ..types.chat import ChatCompletion
 from ..types.meta import Attempt
-from .admission import Limit
+from .admission import Admission
 from .budget import Amount, Ledger
 from .dedupe import Twins
 from .item import Item
@@ -69,7 +69,7 @@ class Attempts:
         self,
         *,
         send: Send,
-        limit: Limit,
+        limit: Admission,
         ledger: Ledger,
         tally: Tally,
         plan: PrefixPlan,

@@ -17,7 +17,7 @@ import msgspec
 
 from ..errors import DeepSeekError
 from ..timeouts import Timeouts
-from .admission import Limit
+from .admission import Admission
 from .attempts import Attempts
 from .budget import Amount, Ledger
 from .cover import Cover
@@ -62,7 +62,7 @@ class Engine:
         self,
         *,
         attempts: Attempts,
-        limit: Limit,
+        limit: Admission,
         settings: Settings,
         ledger: Ledger,
         cover: Cover | None,

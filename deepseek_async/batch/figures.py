@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from .admission import Limit, LimitChange
+from .admission import Admission, LimitChange
 from .budget import Ledger, dollars
 from .engine import Engine
 from .journal import Journal
@@ -25,7 +25,7 @@ class Figures:
     """
 
     def __init__(
-        self, tally: Tally, ledger: Ledger, limit: Limit, plan: PrefixPlan
+        self, tally: Tally, ledger: Ledger, limit: Admission, plan: PrefixPlan
     ) -> None:
         self._tally = tally
         self._ledger = ledger

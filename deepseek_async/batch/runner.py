@@ -18,7 +18,6 @@ from ..errors import (
     JournalError,
     JournalMismatchError,
 )
-from .admission import Limit
 from .attempts import Attempts
 from .budget import Amount, Budget, Ledger, Tariff
 from .commit import PATIENCE, Committer
@@ -30,6 +29,7 @@ from .figures import Figures
 from .intake import Intake, Rejected
 from .interrupt import Interrupt
 from .journal import Journal
+from .limit import Limit
 from .options import Settings
 from .prefix import SETTLE, PrefixPlan
 from .progress import Progress, Telling
@@ -73,7 +73,7 @@ class Batch:
         self._ledger = Ledger(settings.budget or Budget(), self._tariff)
         self._watch = Watch(settings.budget or Budget(), self._tally)
         self._plan = PrefixPlan(_LOOK_AHEAD, SETTLE)
-        self._figures = Figures(tally, self._ledger, limit, self._plan)
+        self._figures = Figures(tally, self._ledger, limit.admission, self._plan)
         self._delivery = Delivery(in_order=settings.order == "input")
         self._twins = Twins() if settings.dedupe else None
         # What reading may raise is raised here, where the caller wrote it.
@@ -155,7 +155,7 @@ class Batch:
     def _make_engine(self) -> Engine:
         attempts = Attempts(
             send=self._wire.send,
-            limit=self.limit,
+            limit=self.limit.admission,
             ledger=self._ledger,
             tally=self._tally,
             plan=self._plan,
@@ -168,7 +168,7 @@ class Batch:
             self._cover = Cover(self._ledger, self._committer.write)
         return Engine(
             attempts=attempts,
-            limit=self.limit,
+            limit=self.limit.admission,
             settings=self._settings,
             ledger=self._ledger,
             cover=self._cover,
@@ -354,9 +354,7 @@ class Batch:
         Raises:
             ConfigurationError: It is not a whole number of at least 1.
         """
-        self.limit.set(count, asyncio.get_running_loop().time())
-        if self._engine is not None:
-            self._engine.wake()
+        self.limit.set(count)
 
     def cancel(self, key: str) -> bool:
         """Give up one request that has begun; it ends with `CancelledItemError`.

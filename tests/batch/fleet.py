@@ -6,7 +6,7 @@ import heapq
 import random
 from collections.abc import Callable
 
-from deepseek_async.batch.admission import Limit
+from deepseek_async.batch.admission import Admission
 
 ROUND_TRIP = 0.15
 
@@ -16,7 +16,7 @@ class Account:
 
     def __init__(
         self,
-        senders: list[Limit],
+        senders: list[Admission],
         limit: Callable[[float], int],
         latency: float,
         *,

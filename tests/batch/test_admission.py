@@ -28,7 +28,7 @@ def test_a_constant_limit_is_used(
     """Nearly all of what is admitted is used, whether or not the limit is stated."""
     for sigma in (0.0, 0.6):
         account = Account(
-            [Limit.adaptive()],
+            [Limit.adaptive().admission],
             lambda _: limit,
             latency,
             sigma=sigma,
@@ -40,7 +40,9 @@ def test_a_constant_limit_is_used(
 def test_refusals_are_rare_at_a_constant_stated_limit() -> None:
     """A stated limit costs at most one refusal in fifty answers."""
     for limit, latency in ((64, 1.0), (500, 2.0)):
-        account = Account([Limit.adaptive()], _always(limit), latency, sigma=0.3)
+        account = Account(
+            [Limit.adaptive().admission], _always(limit), latency, sigma=0.3
+        )
         account.run(120)
         assert account.refused[0] <= 0.02 * account.done[0]
 
@@ -52,7 +54,10 @@ def _always(limit: int) -> Callable[[float], int]:
 def test_a_moving_limit_is_followed() -> None:
     """Down within a round trip, and up again within seconds."""
     account = Account(
-        [Limit.adaptive()], lambda t: 16 if 30 <= t < 60 else 64, 1.0, sigma=0.3
+        [Limit.adaptive().admission],
+        lambda t: 16 if 30 <= t < 60 else 64,
+        1.0,
+        sigma=0.3,
     )
     assert account.run(90) >= 0.9
 
@@ -62,7 +67,7 @@ def test_a_moving_limit_is_followed() -> None:
 def test_two_senders_share_an_account(starts: list[float], *, is_stating: bool) -> None:
     """Neither starves, even one that comes late, and little is left unused."""
     account = Account(
-        [Limit.adaptive(), Limit.adaptive()],
+        [Limit.adaptive().admission, Limit.adaptive().admission],
         lambda _: 64,
         1.0,
         sigma=0.3,
@@ -80,7 +85,7 @@ def test_two_senders_share_an_account(starts: list[float], *, is_stating: bool) 
 
 def test_a_stated_limit_holds_at_once() -> None:
     """After a 429 that states a limit no more than that is admitted."""
-    limit = Limit.adaptive(start=64)
+    limit = Limit.adaptive(start=64).admission
     for _ in range(64):
         assert limit.admits(0.0)
         limit.sent(0.0)
@@ -98,7 +103,7 @@ def test_a_stated_limit_holds_at_once() -> None:
 
 def test_a_stalled_loop_is_no_assent() -> None:
     """A probe counts as admitted after a silence of the server's, not of the loop's."""
-    limit = Limit.adaptive(start=64)
+    limit = Limit.adaptive(start=64).admission
     for _ in range(64):
         limit.sent(0.0)
     for _ in range(39):
@@ -121,7 +126,7 @@ def test_a_stalled_loop_is_no_assent() -> None:
 
 def test_refusals_without_a_number_are_counted() -> None:
     """What was not refused had been admitted: that is the new limit, less a little."""
-    limit = Limit.adaptive(start=100)
+    limit = Limit.adaptive(start=100).admission
     for _ in range(100):
         limit.sent(0.0)
     for _ in range(40):
@@ -134,7 +139,7 @@ def test_refusals_without_a_number_are_counted() -> None:
 
 def test_refusals_sent_before_the_cut_do_not_cut_again() -> None:
     """One burst is one cut, however large it was and however late it comes."""
-    limit = Limit.adaptive(start=100)
+    limit = Limit.adaptive(start=100).admission
     for _ in range(100):
         limit.sent(0.0)
     for _ in range(40):
@@ -149,7 +154,7 @@ def test_refusals_sent_before_the_cut_do_not_cut_again() -> None:
 
 def test_overload_is_no_refusal() -> None:
     """Failures of the server lower the limit once in a while, not one by one."""
-    limit = Limit.adaptive(start=100)
+    limit = Limit.adaptive(start=100).admission
     for _ in range(100):
         limit.sent(0.0)
     for number in range(50):
@@ -160,7 +165,7 @@ def test_overload_is_no_refusal() -> None:
 
 def test_an_outage_is_probed_by_one_request_a_second() -> None:
     """When nobody is answered, one request a second goes, until one is answered."""
-    limit = Limit.fixed(20)
+    limit = Limit.fixed(20).admission
     for _ in range(20):
         limit.sent(0.0)
     for _ in range(20):
@@ -179,7 +184,7 @@ def test_an_outage_is_probed_by_one_request_a_second() -> None:
 
 def test_one_request_that_always_fails_is_no_outage() -> None:
     """Repeated failures of the same request do not count."""
-    limit = Limit.fixed(4)
+    limit = Limit.fixed(4).admission
     for _ in range(50):
         limit.sent(0.0)
         limit.failed(0.0, is_new=False)
@@ -189,7 +194,7 @@ def test_one_request_that_always_fails_is_no_outage() -> None:
 
 def test_other_calls_take_from_what_batches_may_use() -> None:
     """Requests that are not of a batch go first."""
-    limit = Limit.fixed(10)
+    limit = Limit.fixed(10).admission
 
     assert limit.admits(0.0, others=9)
     assert not limit.admits(0.0, others=10)
@@ -198,7 +203,7 @@ def test_other_calls_take_from_what_batches_may_use() -> None:
 def test_set_changes_it_at_once() -> None:
     """A limit can be changed while it is in use."""
     limit = Limit.adaptive(start=4, most=8)
-    limit.set(20, 1.0)
+    limit.set(20)
 
     assert limit.capacity == 20
     assert limit.history[-1].reason == "set"

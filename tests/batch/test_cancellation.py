@@ -90,7 +90,7 @@ def test_cancel_after_every_step(phase: str, reply: Reply, loop: str) -> None:
             await asyncio.sleep(0)
         ends[await cancelled(task)] += 1
         assert job.limit.in_flight == 0
-        assert job.limit.listeners == []
+        assert job.limit.admission.listeners == []
         await pool_empty(client)
 
     async def sweep() -> None:

@@ -1,0 +1,100 @@
+"""How many requests batches may have on the wire, as its user sees it."""
+
+from __future__ import annotations
+
+import asyncio
+
+from ..errors import ConfigurationError
+from .admission import MOST, Admission, LimitChange, adaptive, whole
+
+
+class Limit:
+    """The most requests on the wire, for one batch or shared by several.
+
+    Make one with `Limit.fixed` or `Limit.adaptive`. Batches given the same object
+    share its slots; other calls of the same client always go first, and take from
+    what the batches may use.
+
+    https://api-docs.deepseek.com/quick_start/rate_limit
+
+    Args:
+        admission: What decides about each request.
+
+    Attributes:
+        admission: What decides about each request.
+    """
+
+    __slots__ = ("admission",)
+
+    def __init__(self, admission: Admission) -> None:
+        self.admission = admission
+
+    @classmethod
+    def fixed(cls, count: int) -> Limit:
+        """Always the same number.
+
+        Args:
+            count: The number.
+
+        Raises:
+            ConfigurationError: It is not a whole number of at least 1.
+        """
+        return cls(Admission(whole("a limit", count)))
+
+    @classmethod
+    def adaptive(cls, *, start: int = 32, most: int = MOST, least: int = 1) -> Limit:
+        """As many as the account may have, found out and followed.
+
+        Args:
+            start: The number to begin with.
+            most: Never more than this.
+            least: Never fewer than this.
+
+        Raises:
+            ConfigurationError: Not `1 <= least <= most`.
+        """
+        whole("least", least)
+        if whole("most", most) < least:
+            message = "a limit needs least <= most"
+            raise ConfigurationError(message)
+        begin = min(max(whole("start", start), least), most)
+        return cls(adaptive(begin, most, least))
+
+    def __repr__(self) -> str:
+        return f"Limit({self.in_flight} of {self.capacity})"
+
+    @property
+    def capacity(self) -> int:
+        """The limit now."""
+        return self.admission.capacity
+
+    @property
+    def in_flight(self) -> int:
+        """Requests of batches on the wire now."""
+        return self.admission.in_flight
+
+    @property
+    def refused(self) -> int:
+        """429 answers so far."""
+        return self.admission.refused
+
+    @property
+    def history(self) -> list[LimitChange]:
+        """The latest changes, oldest first."""
+        return list(self.admission.history)
+
+    def set(self, count: int) -> None:
+        """Change the limit, while batches run too.
+
+        Args:
+            count: The new limit; an adaptive one moves on from there.
+
+        Raises:
+            ConfigurationError: It is not a whole number of at least 1.
+        """
+        try:
+            now = asyncio.get_running_loop().time()
+        except RuntimeError:  # no batch can run either
+            now = 0.0
+        self.admission.set(count, now)
+        self.admission.freed()
