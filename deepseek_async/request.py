@@ -308,10 +308,13 @@ def _messages(messages: object) -> list[Any]:
     return plain
 
 
+def _is_plain(value: object) -> bool:
+    return type(value) is dict and "tool_calls" not in value
+
+
 def _plain(value: Any) -> Any:  # noqa: ANN401 - whatever the caller passed
     """A message or tool as a dict; anything else as it is, for the check to refuse."""
-    kind: object = type(value)
-    if kind is dict and "tool_calls" not in value:
+    if _is_plain(value):
         return value
     if isinstance(value, ChatCompletionMessage):
         return value.to_dict()
