@@ -240,8 +240,8 @@ def _status_of(found: Mapping[str, Any]) -> int:
     return _STATUS_BY_TYPE.get(_word(found.get("type")), 500)
 
 
-_CONCURRENCY: Final = re.compile(r"current concurrency is (\d{1,9})", re.IGNORECASE)
-_CONCURRENCY_LIMIT: Final = re.compile(r"concurrency limit of (\d{1,9})", re.IGNORECASE)
+_CONCURRENCY: Final = r"current concurrency is (\d{1,9})"
+_CONCURRENCY_LIMIT: Final = r"concurrency limit of (\d{1,9})"
 
 _REASONS: Final[tuple[tuple[str, str, type[BadRequestError] | None], ...]] = (
     ("maximum context length", "context_length", ContextLengthExceededError),
@@ -306,6 +306,6 @@ def _make(
     return error
 
 
-def _number(pattern: re.Pattern[str], text: str) -> int | None:
-    match = pattern.search(text)
+def _number(pattern: str, text: str) -> int | None:
+    match = re.search(pattern, text, re.IGNORECASE)
     return int(match[1]) if match else None

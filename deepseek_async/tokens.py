@@ -25,7 +25,7 @@ Method: TypeAlias = str
 """How tokens were counted: `estimate`, `tokenizer`, or a counter's own word."""
 
 # Chinese, Japanese and Korean scripts begin here.
-_WIDE: Final = re.compile("[^\x00-\u2e7f]+")  # compiles faster than its complement
+_WIDE: Final = "[^\x00-\u2e7f]+"  # compiles faster than its complement
 _NARROW_TENTHS: Final = 3
 _WIDE_TENTHS: Final = 6
 _TENTHS: Final = 10
@@ -87,7 +87,7 @@ class EstimatedTokens:
 
     def count(self, text: str) -> int:
         """The estimated tokens of a text, rounded up."""
-        wide = 0 if text.isascii() else sum(map(len, _WIDE.findall(text)))
+        wide = 0 if text.isascii() else sum(map(len, re.findall(_WIDE, text)))
         tenths = _NARROW_TENTHS * (len(text) - wide) + _WIDE_TENTHS * wide
         return -(-tenths // _TENTHS)
 

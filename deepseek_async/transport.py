@@ -40,7 +40,7 @@ _ERROR_BODY_SECONDS: Final = 5.0
 """How long to wait for the text of an error whose status is known already."""
 
 
-_INNER: Final = re.compile(r"<\w+: \d+, message=['\"]?(.*?)['\"]?>", re.DOTALL)
+_INNER: Final = r"(?s)<\w+: \d+, message=['\"]?(.*?)['\"]?>"
 
 _READS_AT_ONCE: Final = 4
 """Of reads that find bytes at hand, every so many lets other tasks go first."""
@@ -106,7 +106,7 @@ def _said(error: BaseException) -> str:
     if isinstance(error, aiohttp.ClientResponseError):
         text = error.message
     # Not a status, though aiohttp writes it like one: <TransferEncodingError: 400, ...>
-    text = _INNER.sub(r"\1", text)
+    text = re.sub(_INNER, r"\1", text)
     text = " ".join("".join(filter(str.isprintable, text.replace("\n", " "))).split())
     return f"{type(error).__name__}: {text}"[:240] if text else type(error).__name__
 

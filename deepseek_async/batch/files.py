@@ -27,7 +27,7 @@ DATASET_PREFIX: Final = "hf:"
 _MAX_LINE: Final = 256 * 1024 * 1024
 _ROWS_AT_ONCE: Final = 256
 _BOM: Final = b"\xef\xbb\xbf"
-_BYTE: Final = re.compile(r"\(byte (\d+)\)")
+_BYTE: Final = r"\(byte (\d+)\)"
 
 
 def rows(path: Path) -> Rows:
@@ -173,9 +173,9 @@ def _json_rows(file: BinaryIO, name: str, place: str) -> Rows:
 
 
 def _invalid(where: str, error: Exception) -> InvalidRequestError:
-    found = _BYTE.search(str(error))
+    found = re.search(_BYTE, str(error))
     column = f" column {int(found[1]) + 1}" if found else ""
-    what = _BYTE.sub("", str(error)).strip()
+    what = re.sub(_BYTE, "", str(error)).strip()
     return InvalidRequestError(f"{where}{column}: not valid JSON: {what}")
 
 

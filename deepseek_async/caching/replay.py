@@ -37,7 +37,7 @@ from ..types.chat import (
 from ..types.events import Resumed
 from ..types.meta import ResponseMeta
 
-_PIECES: Final = re.compile(r"(?:\s*\S+){1,4}|\s+")
+_PIECES: Final = r"(?:\s*\S+){1,4}|\s+"
 """A stored answer is replayed in pieces of a few words."""
 
 
@@ -320,7 +320,7 @@ def _texts(
     if text is None:
         return
     scores = getattr(logprobs, field)
-    for piece in _PIECES.findall(text) or [""]:
+    for piece in re.findall(_PIECES, text) or [""]:
         delta = Delta()
         setattr(delta, field, piece)
         made = ChunkChoice(index=index, delta=delta)

@@ -15,8 +15,8 @@ from typing import Final
 
 from msgspec import Struct
 
-_SECTION: Final = re.compile(r"^([A-Z][A-Za-z ]*):\s*$")
-_PARAMETER: Final = re.compile(r"^\*{0,2}(\w+)(?:\s*\([^)]*\))?:\s*(.*)$")
+_SECTION: Final = r"^([A-Z][A-Za-z ]*):\s*$"
+_PARAMETER: Final = r"^\*{0,2}(\w+)(?:\s*\([^)]*\))?:\s*(.*)$"
 _ARGUMENTS: Final = frozenset({"Args", "Arguments", "Parameters", "Attributes"})
 _SECTIONS: Final = _ARGUMENTS | {
     "Example",
@@ -67,7 +67,7 @@ def parse_docstring(text: str | None) -> Docstring:
 
 
 def _is_section(line: str) -> bool:
-    found = _SECTION.match(line)
+    found = re.match(_SECTION, line)
     return found is not None and found[1] in _SECTIONS
 
 
@@ -80,7 +80,7 @@ def _parameters(lines: list[str]) -> dict[str, str]:
     current: list[str] = []
     for line in body:
         depth = len(line) - len(line.lstrip())
-        named = _PARAMETER.match(line.strip()) if depth == indent else None
+        named = re.match(_PARAMETER, line.strip()) if depth == indent else None
         if named is not None:
             current = found[named[1]] = [named[2]]
         else:

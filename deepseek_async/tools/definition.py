@@ -28,7 +28,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _PARTS: Final = (TextPart, ImagePart, FilePart)
-_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,128}")
+_NAME: Final = r"[A-Za-z0-9_-]{1,128}"
 
 
 class LocalTool(Mapping[str, Any], Generic[P, R]):
@@ -261,7 +261,7 @@ def check_name(name: str) -> str:
         ToolDefinitionError: The API would not take it.
     """
     text = str(name)
-    if not _NAME.fullmatch(text):
+    if not re.fullmatch(_NAME, text):
         message = (
             f"tool name {text[:140]!r} must be 1 to 128 letters, digits, '_' or '-': "
             "pass name="
