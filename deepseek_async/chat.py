@@ -52,8 +52,8 @@ class Completions(ChatCompletions):
         functions given as dicts pass through; a call of the latter ends the turn as
         `turn.pending`. A forced `tool_choice` applies to the first round only.
 
-        An error ends the turn; once tools have run, its `so_far` holds the rounds that
-        were finished and the calls that ended, so that they need not be done twice.
+        An error ends the turn; once a tool has ended, its `so_far` holds the finished
+        rounds and the ended calls, so that they need not be done twice.
 
         https://api-docs.deepseek.com/guides/tool_calls
 

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Struct
 
+from .decoders import decoder_of
 from .errors import (
     BY_STATUS,
     APIStatusError,
@@ -55,7 +56,7 @@ class Codec(Generic[T]):
     @cached_property
     def decode_strictly(self) -> Callable[[bytes], T]:
         """Decode what fits the struct. Built at the first answer, not at import."""
-        return msgspec.json.Decoder(self.cls).decode
+        return decoder_of(self.cls).decode
 
     def decode(self, data: bytes) -> T:
         """Decode one JSON object.

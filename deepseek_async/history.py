@@ -11,6 +11,7 @@ from typing import Any, TypeGuard
 import msgspec
 from msgspec import UNSET, Struct
 
+from .decoders import make_ready
 from .errors import InvalidRequestError, MissingReasoningError
 from .salvage import is_mapping
 from .types.chat import ChatCompletionMessage, ToolCall, tool_call_to_dict
@@ -75,6 +76,7 @@ def find_misshapen(message: PlainMessage) -> str:
     Returns:
         What is wrong and where; empty text if nothing is.
     """
+    make_ready(_HistoryShape)
     try:
         msgspec.convert(message, _HistoryShape)
     except msgspec.ValidationError as error:

@@ -18,6 +18,7 @@ from typing import Any, Final, TypeGuard, TypeVar
 import msgspec
 from msgspec import Struct
 
+from .decoders import make_ready
 from .errors import DeepSeekError, DeepSeekWarning, InvalidRequestError
 from .fields import (
     FLOATS,
@@ -35,6 +36,7 @@ from .salvage import is_array, is_mapping, is_object
 from .settings import check_headers
 from .timeouts import Timeouts
 from .types.chat import ChatCompletionMessage, ToolCall, tool_call_to_dict
+from .types.discreet import Discreet
 from .types.request import RequestStruct
 
 T = TypeVar("T")
@@ -57,7 +59,7 @@ _ENCODE_ERRORS: Final = (
 )
 
 
-class WireRequest(Struct, eq=False):
+class WireRequest(Discreet, Struct, eq=False):
     """One request, ready to be sent as often as needed. Its `repr` hides the body.
 
     Attributes:
@@ -380,10 +382,11 @@ def _refuse_binary(value: object, path: str, depth: int = 0) -> None:
 
 
 def _fit(wire: dict[str, Any], shape: type[Struct]) -> None:
+    make_ready(shape)
     try:
         msgspec.convert(wire, shape)
     except msgspec.ValidationError:
-        # Objects, such as another library's messages: twice the time, and rare.
+        # Dataclasses and structs of the caller's: twice the time, and rare.
         msgspec.convert(wire, shape, from_attributes=True)
 
 

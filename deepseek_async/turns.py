@@ -152,8 +152,9 @@ async def finish(events: AsyncGenerator[TurnEvent, None]) -> Turn:
                 turn.add(event)
     except (DeepSeekError, asyncio.CancelledError) as error:
         failure = error.with_traceback(None)  # its frames hold the prompt
-        if isinstance(error, DeepSeekError) and turn.calls:
-            error.so_far = turn
+        if isinstance(error, DeepSeekError):
+            # Not what a turn within a tool of this one has left there.
+            error.so_far = turn if turn.calls else None
     else:
         return turn
     raise failure

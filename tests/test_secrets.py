@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 import rich.console
+import rich.pretty
 import rich.traceback
 from faults.answers import (
     FIRST,
@@ -65,9 +66,15 @@ from deepseek_async import (
     SchemaError,
     StreamClosedError,
     StreamInUseError,
+    UserMessage,
     count_tokens,
 )
+from deepseek_async.batch.source import Row
+from deepseek_async.conversation.transcript import Exchange
+from deepseek_async.history import plain_message
+from deepseek_async.request import chat_request
 from deepseek_async.streaming import LiveChatStream
+from deepseek_async.tokens import EstimatedTokens
 
 SECRETS = (KEY, PROMPT)
 
@@ -226,6 +233,18 @@ async def test_rich_traceback(name: str) -> None:
         shown = richly_rendered(error)
         assert "locals" in shown
         assert not [secret for secret in SECRETS if secret in shown]
+
+
+def test_rich_shows_no_field_of_what_holds_a_prompt() -> None:
+    """Rich does not ask `repr`, and prints the fields of a struct by itself."""
+    message = UserMessage(content=PROMPT)
+    request = chat_request({"model": "m", "messages": [message]})
+    row = Row(0, "", 0, {"messages": [PROMPT]})
+    exchange = Exchange.of([plain_message(message)], EstimatedTokens())
+    for one in (message, request, row, exchange):
+        for shown in (repr(one), rich.pretty.pretty_repr(one)):
+            assert type(one).__name__ in shown
+            assert PROMPT not in shown
 
 
 ECHO: dict[str, Reply] = {

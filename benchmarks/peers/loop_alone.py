@@ -21,6 +21,7 @@ class Counting(asyncio.Protocol):
     def __init__(self, opened: Callable[[], None], seen: Callable[[str], None]) -> None:
         self.opened: Callable[[], None] | None = opened
         self.seen = seen
+        self.tail = b""
         self.size = -len(payloads.LIVE_START)
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -28,16 +29,19 @@ class Counting(asyncio.Protocol):
         if self.opened is not None:
             self.opened()
             self.opened = None
+        self.tail = (self.tail + data)[-len(payloads.HTTP_END) :]
+        if self.tail == payloads.HTTP_END:
+            self.connection_lost(None)
+            return
         self.size += len(data)
         while self.size >= FRAME:
             self.size -= FRAME
             self.seen("")
-        if data.endswith(payloads.HTTP_END) and not self.ended.done():
-            self.ended.set_result(None)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        del exc  # the driver counts, and misses what did not arrive
         if not self.ended.done():
-            self.ended.set_exception(exc or ConnectionResetError())
+            self.ended.set_result(None)
 
 
 class LoopAlone(RawAiohttp):

@@ -27,7 +27,9 @@ from .options import Settings
 from .queueing import Fresh
 from .rates import Pacer
 
-_AT_ONCE: Final = 128
+_ROUND: Final = 0.005
+"""Seconds for which to send, making requests of rows, before others have a turn."""
+
 _LOOK: Final = 1.0
 _SHORT_LOOK: Final = 0.02
 _AT_LEAST: Final = 0.001
@@ -192,10 +194,11 @@ class Engine:
         others, now = self._others(), self._loop.time()
         self._ledger.tariff.look(now)
         self._look_at_clocks(now)
-        is_waiting = self.waiting_for is not None
-        for _ in range(_AT_ONCE):
+        is_waiting, until = self.waiting_for is not None, now + _ROUND
+        while now < until:
             if self._is_ending:
                 return inf
+            is_waiting = is_waiting or self._is_paused
             pause = _LOOK if is_waiting else self._closed_for(now, others)
             if pause:
                 return min(pause, self._ends - now)

@@ -171,7 +171,7 @@ def _of_record(record: Record) -> dict[str, Any] | Failure:
     if record.status != "ok":
         return msgspec.json.decode(record.body, type=Failure)
     # Not the server's trace id, which a journal does not keep for answers.
-    return _answer(msgspec.json.decode(record.body, type=_Id).id, record.body)
+    return _answer(_decode_id(record.body).id, record.body)
 
 
 def _of_result(result: BatchResult) -> dict[str, Any] | Failure:
@@ -188,6 +188,9 @@ def _answer(request_id: str, body: Raw) -> dict[str, Any]:
 
 class _Id(Struct):
     id: str = ""
+
+
+_decode_id: Final = msgspec.json.Decoder(_Id).decode
 
 
 def _write_lines(catalogue: Catalogue, path: Path, errors: Path | None) -> Exported:

@@ -64,8 +64,7 @@ class Intake:
         self._tally = tally
         self._policy = policy
         self._keys = Keys()
-        self._has_keys = False
-        #: The rows before the first key, if their keys are their numbers.
+        #: How many rows, from the first on, have their numbers as keys.
         self._unnamed = 0
         self._part, self._parts = settings.shard
         self._retry_failed = settings.retry_failed
@@ -167,10 +166,9 @@ class Intake:
         return zlib.crc32(key.encode("utf-8", "replace")) % self._parts == self._part
 
     def _check_key(self, key: str, row: Row, *, is_own: bool) -> None:
-        if not is_own and not self._has_keys:
-            self._unnamed = row.index + 1
+        if not is_own and row.index == self._unnamed:
+            self._unnamed += 1
             return  # so far all keys are the rows' numbers, which differ
-        self._has_keys = True
         if is_own and _is_number_below(key, self._unnamed):
             message = f"{row.where}: the key {key!r} is that of a row without a key"
             raise InvalidRequestError(message, param="key")

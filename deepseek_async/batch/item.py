@@ -8,11 +8,12 @@ from msgspec import Struct
 
 from ..request import WireRequest
 from ..retry import RetryPolicy
+from ..types.discreet import Discreet
 from ..types.meta import Attempt
 from .budget import Amount
 
 
-class Item(Struct, eq=False):
+class Item(Discreet, Struct, eq=False):
     """A request under way.
 
     Attributes:

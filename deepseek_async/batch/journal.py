@@ -24,6 +24,7 @@ import msgspec
 from msgspec import Struct, field
 
 from .._version import __version__
+from ..decoders import make_ready
 from ..errors import JournalError, JournalMismatchError
 from .index import Index
 from .record import is_whole
@@ -149,6 +150,7 @@ def read_manifest(directory: Path) -> Manifest:
         JournalError: There is none, or it is of another format.
     """
     path = directory / MANIFEST
+    make_ready(Manifest)
     try:
         with open_for_reading(path) as file:
             found = msgspec.json.decode(file.read(), type=Manifest)

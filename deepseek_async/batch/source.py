@@ -15,6 +15,7 @@ import anyio
 from msgspec import Struct
 
 from ..errors import ConfigurationError, DeepSeekError, InvalidRequestError, SourceError
+from ..types.discreet import Discreet
 from .files import FileRow, dataset_rows, is_dataset, open_rows, rows
 
 BatchSource: TypeAlias = Iterable[Any] | AsyncIterable[Any] | str | os.PathLike[str]
@@ -25,7 +26,7 @@ Hugging Face data set."""
 _READ_AHEAD: Final = 256
 
 
-class Row(Struct, gc=False):
+class Row(Discreet, Struct, gc=False):
     """One row of the input.
 
     Attributes:

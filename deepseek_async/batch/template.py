@@ -133,8 +133,7 @@ class Reading:
         if "body" in row and "messages" not in row:
             return _body(_batch_body(row, where), where)
         if "messages" in row or "messages" in self._defaults:
-            request = {**row}
-            request.pop("custom_id", None)
+            request = {name: row[name] for name in row if name != "custom_id"}
             return _body(request, where) if is_data else request
         message = (
             f"{where}: neither a request with messages nor a batch line; other "

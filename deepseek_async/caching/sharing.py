@@ -244,6 +244,7 @@ class SharedAnswers:
             landed = await flight.join(deadline)
         except DeepSeekError as error:
             failure = copy.copy(error)  # a traceback is not to be shared
+            failure.so_far = None  # nor is what another one's turn has done
         else:
             # Everyone gets an answer of their own, to do with it what they like.
             own = codec.decode(landed.encoded)

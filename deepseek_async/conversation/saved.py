@@ -9,11 +9,13 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
+from ..decoders import make_ready
 from ..errors import InvalidRequestError, SavedConversationError
 from ..history import find_misshapen
 from ..params import CallOptions, ChatOptions
 from ..salvage import is_mapping
 from ..tokens import TokenCounter
+from ..types.discreet import Discreet
 from ..types.request import Content, PlainMessage, RequestStruct
 from ..types.usage import Usage
 from .transcript import Exchange, Transcript
@@ -25,7 +27,7 @@ _LEFT_OUT: Final = frozenset(
 )
 
 
-class SavedConversation(Struct, kw_only=True):
+class SavedConversation(Discreet, Struct, kw_only=True):
     """What a file holds.
 
     Attributes:
@@ -141,6 +143,7 @@ def load(data: str | bytes) -> SavedConversation:
         SavedConversationError: It is something else, or of a newer version.
     """
     problem = "it is not JSON of the right shape"
+    make_ready(SavedConversation)
     try:
         saved = msgspec.json.decode(data, type=SavedConversation)
     except msgspec.ValidationError as error:

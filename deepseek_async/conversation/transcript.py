@@ -11,12 +11,13 @@ from msgspec.structs import replace
 from ..errors import InvalidRequestError
 from ..history import find_misshapen, is_for_caller, listed, plain_message
 from ..tokens import TokenCounter, message_tokens
+from ..types.discreet import Discreet
 from ..types.request import Content, Message, PlainMessage
 
 _OPENING = frozenset({"user", "latest_reminder"})
 
 
-class Exchange(Struct, frozen=True):
+class Exchange(Discreet, Struct, frozen=True):
     """Messages that stay or go together: a question and everything up to the next.
 
     Attributes:
@@ -45,7 +46,7 @@ class Exchange(Struct, frozen=True):
         return cls(kept, sum(one for one, _ in counts), sum(two for _, two in counts))
 
 
-class Transcript(Struct, frozen=True):
+class Transcript(Discreet, Struct, frozen=True):
     """A whole history.
 
     Attributes:

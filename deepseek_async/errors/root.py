@@ -36,8 +36,9 @@ class DeepSeekError(Exception):
 
     Attributes:
         message: What happened and what to do about it, in one or two sentences.
-        so_far: Of an awaited turn that ran tools: what was done before it failed, its
-            finished rounds and every call that ended.
+        so_far: Of an awaited turn that failed after a tool had ended: its finished
+            rounds and every call that ended. It holds what the model wrote and what
+            the tools returned.
     """
 
     so_far: Turn | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from ..errors import ConfigurationError
@@ -36,12 +36,16 @@ _EMAILS: Final = (
     r"@(?:[\w\u00c0-\u024f-]{1,63}\.){1,8}[A-Za-z\u00c0-\u024f]{2,24}(?!\w)",
 )
 
-_ASCII: Final = "(?a)"  # for a Chinese character beside an address is no part of it
+
+def _any_of(patterns: Iterable[str]) -> str:
+    # ASCII, for a Chinese character beside an address is no part of it.
+    return f"(?a:{'|'.join(patterns)})"
+
 
 PATTERNS: Final[Mapping[str, str]] = {
-    "KEY": _ASCII + "|".join(_KEYS),
-    "EMAIL": _ASCII + "|".join(_EMAILS),
-    "PHONE": _ASCII + "|".join(_PHONES),
+    "KEY": _any_of(_KEYS),
+    "EMAIL": _any_of(_EMAILS),
+    "PHONE": _any_of(_PHONES),
 }
 """What `PatternRedactor` finds, by kind, in this order.
 

@@ -14,6 +14,7 @@ from typing import Any, Final, Generic, Protocol, TypeGuard, TypeVar
 
 import msgspec
 
+from ..decoders import decoder_of
 from ..errors import SchemaError
 
 T = TypeVar("T")
@@ -61,9 +62,7 @@ class JSONType(Generic[T]):
 
     def __init__(self, kind: Any) -> None:  # noqa: ANN401 - no checker types a union
         self.schema = make_schema(kind)
-        self._decoder: msgspec.json.Decoder[T] = msgspec.json.Decoder(
-            kind, dec_hook=_from_plain
-        )
+        self._decoder: msgspec.json.Decoder[T] = decoder_of(kind, _from_plain)
 
     def decode(self, data: str | bytes) -> T:
         """Decode JSON text and check it.

@@ -133,7 +133,10 @@ class CallRunner:
                 done, waiting = await asyncio.wait(
                     waiting, return_when=asyncio.FIRST_COMPLETED
                 )
-                for task in sorted(done, key=_has_raised):  # results first
+                if any(map(_has_failed, done)):
+                    await _cancel(waiting)  # what ends all the same is not lost
+                    done |= waiting
+                for task in sorted(done, key=_turn_of):
                     yield task.result()
         finally:
             await _cancel(running)
@@ -221,8 +224,13 @@ def _is_cancelled() -> bool:
     return task is not None and task.cancelling() > 0
 
 
-def _has_raised(task: asyncio.Task[ToolEnded]) -> bool:
+def _has_failed(task: asyncio.Task[ToolEnded]) -> bool:
     return task.cancelled() or task.exception() is not None
+
+
+def _turn_of(task: asyncio.Task[ToolEnded]) -> int:
+    """Results first, then what went wrong, then what was cancelled for it."""
+    return 2 if task.cancelled() else _has_failed(task)
 
 
 async def _cancel(tasks: set[asyncio.Task[ToolEnded]]) -> None:

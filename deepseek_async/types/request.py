@@ -15,13 +15,11 @@ from typing import Any, Literal, TypeAlias
 from msgspec import UNSET, Struct, UnsetType
 
 from .chat import ChatCompletionMessage, FunctionCall, ToolCall
+from .discreet import Discreet
 
 
-class RequestStruct(Struct):
+class RequestStruct(Discreet, Struct):
     """A part of a request; its `repr` names its type and nothing of its content."""
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}(...)"
 
 
 class TextPart(RequestStruct, kw_only=True):

@@ -12,12 +12,13 @@ from msgspec import Struct
 
 from ..pricing import sum_costs
 from .chat import ChatCompletion, ToolCall
+from .discreet import Discreet
 from .events import ChatEvent
 from .request import PlainMessage
 from .usage import Usage
 
 
-class ToolStarted(Struct, kw_only=True, frozen=True):
+class ToolStarted(Discreet, Struct, kw_only=True, frozen=True):
     """A tool begins to run, or to wait for its turn.
 
     Attributes:
@@ -33,7 +34,7 @@ class ToolStarted(Struct, kw_only=True, frozen=True):
         return f"ToolStarted({self.tool_call.function.name}, round {self.round})"
 
 
-class ToolEnded(Struct, kw_only=True, frozen=True):
+class ToolEnded(Discreet, Struct, kw_only=True, frozen=True):
     """A tool has run, or could not; the model will read `content`.
 
     Attributes:
@@ -59,7 +60,7 @@ class ToolEnded(Struct, kw_only=True, frozen=True):
         return f"ToolEnded({self.tool_call.function.name}, {outcome})"
 
 
-class RoundFinished(Struct, kw_only=True, frozen=True):
+class RoundFinished(Discreet, Struct, kw_only=True, frozen=True):
     """The model has answered, and the calls it made have been answered.
 
     Attributes:
@@ -85,14 +86,13 @@ TurnEvent: TypeAlias = ChatEvent | ToolStarted | ToolEnded | RoundFinished
 
 
 class Turn:
-    """A finished turn.
+    """A turn: finished, or as far as it came (`so_far`).
 
     Attributes:
-        rounds: Every round, the last one with the final answer.
+        rounds: Every finished round; of a finished turn the last one has the final
+            answer.
         calls: Every tool that was run, in the order of ending.
     """
-
-    __slots__ = ("calls", "rounds")
 
     def __init__(self) -> None:
         self.rounds: list[RoundFinished] = []
@@ -102,9 +102,20 @@ class Turn:
         return f"Turn({len(self.rounds)} rounds, {len(self.calls)} calls)"
 
     @property
+    def _last(self) -> RoundFinished:
+        if not self.rounds:
+            message = "no round of this turn was finished"
+            raise LookupError(message)
+        return self.rounds[-1]
+
+    @property
     def completion(self) -> ChatCompletion:
-        """The final answer."""
-        return self.rounds[-1].completion
+        """The final answer, or the last one so far.
+
+        Raises:
+            LookupError: No round was finished; `text` and `pending` raise it, too.
+        """
+        return self._last.completion
 
     @property
     def text(self) -> str:
@@ -119,7 +130,7 @@ class Turn:
     @property
     def pending(self) -> tuple[ToolCall, ...]:
         """Calls that the caller still has to answer."""
-        return self.rounds[-1].pending
+        return self._last.pending
 
     @property
     def usage(self) -> Usage:

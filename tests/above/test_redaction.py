@@ -163,6 +163,13 @@ def test_patterns_take_linear_time(text: str) -> None:
     asyncio.run(search())
 
 
+def test_patterns_can_be_joined() -> None:
+    """They are text, and what they say of characters is of them alone."""
+    joined = re.compile("é+|" + "|".join(PATTERNS.values()))
+
+    assert joined.findall(f"éé {MAIL}") == ["éé", MAIL]
+
+
 def test_patterns_can_be_ones_own() -> None:
     """Other patterns replace the set; names of kinds and patterns are checked."""
     messages = [{"role": "user", "content": f"Project Sturgeon, {MAIL}"}]

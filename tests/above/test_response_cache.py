@@ -8,7 +8,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,12 @@ import pytest
 from deepseek_async import (
     AsyncDeepSeek,
     AuthenticationError,
+    BadRequestError,
     ChatCompletion,
     ChatStream,
     ConfigurationError,
     DeadlineExceededError,
+    DeepSeekError,
     DeepSeekWarning,
     FileCache,
     Finished,
@@ -35,6 +37,7 @@ from deepseek_async import (
     TextDelta,
     Timeouts,
     UsageReported,
+    tool,
 )
 from deepseek_async.caching.sharing import key_of
 from deepseek_async.caching.store import encode_answer, pack, unpack
@@ -45,6 +48,7 @@ from deepseek_async.testing import (
     Call,
     Cut,
     DeepSeekEmulator,
+    Fault,
     Finish,
     Pace,
     Queue,
@@ -703,6 +707,46 @@ def test_limits_and_kinds_are_checked(tmp_path: Path) -> None:
         FileCache(tmp_path / "x", max_bytes=-1)
     with pytest.raises(ConfigurationError, match="cache"):
         AsyncDeepSeek(api_key="k", cache=wrong)
+
+
+async def failure_of(call: Awaitable[object]) -> DeepSeekError:
+    with pytest.raises(BadRequestError) as caught:
+        await call
+    return caught.value
+
+
+async def test_a_joined_call_has_nothing_of_anothers_turn(
+    emulator: DeepSeekEmulator,
+) -> None:
+    """The failure is shared; what was done before it is not."""
+
+    @tool
+    async def look() -> str:
+        return "seen"
+
+    def answer(body: dict[str, Any]) -> Answer | str:
+        is_first = len(body["messages"]) == 1
+        return Answer(content="", tool_calls=(Call("look"),)) if is_first else "End."
+
+    async with client_of(emulator, cache=MemoryCache()) as client:
+        completions = client.chat.completions
+        asked: dict[str, Any] = {"model": FLASH, "messages": MESSAGES, "tools": [look]}
+        emulator.answer = answer
+        emulator.script(Fault(), Status(status=400), Status(status=400))
+        with pytest.raises(BadRequestError) as first:
+            await completions.run_tools(**asked)
+        assert first.value.so_far is not None
+        done = first.value.so_far.messages
+        further: dict[str, Any] = {**asked, "messages": MESSAGES + done}
+
+        outcomes = await asyncio.gather(
+            failure_of(completions.run_tools(**asked)),
+            failure_of(completions.run_tools(**further)),
+            failure_of(completions.create(stream=False, **further)),
+        )
+
+    assert len(emulator.requests) == 3  # the second round was one request for all
+    assert [one.so_far is not None for one in outcomes] == [True, False, False]
 
 
 def test_a_python_without_sqlite(

@@ -668,6 +668,75 @@ async def test_a_failed_round_keeps_the_calls_that_ended(
     assert caught.value.so_far.rounds == []
 
 
+async def test_a_call_that_ends_while_it_is_cancelled_is_kept(
+    client: AsyncDeepSeek, emulator: DeepSeekEmulator
+) -> None:
+    """What a tool has done is told, however late it ended."""
+    begun = asyncio.Event()
+
+    @tool
+    async def pay() -> str:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            return "paid"
+        return "never"
+
+    @tool
+    async def fail() -> None:
+        await begun.wait()
+        raise OSError
+
+    emulator.answer = saying(calling(Call("pay"), Call("fail")))
+
+    with pytest.raises(ToolExecutionError) as caught:
+        await client.chat.completions.run_tools(
+            model=MODEL,
+            messages=asking("Go"),
+            tools=[pay, fail],
+            policy=ToolPolicy(on_error="raise"),
+        )
+
+    done = caught.value.so_far
+    assert done is not None
+    assert [call.content for call in done.calls] == ["paid"]
+    with pytest.raises(LookupError, match="no round"):
+        _ = done.text
+
+
+async def test_a_turn_within_a_tool_leaves_nothing_in_the_outer_error(
+    client: AsyncDeepSeek, emulator: DeepSeekEmulator
+) -> None:
+    """What is kept is of the turn that failed, not of one that a tool of it made."""
+
+    def on_error(call: ToolCall, error: Exception) -> str:
+        del call
+        raise error
+
+    @tool
+    async def ask_on() -> str:
+        inner = await client.chat.completions.run_tools(
+            model=MODEL, messages=asking("Inner"), tools=[add]
+        )
+        return inner.text
+
+    emulator.answer = saying(
+        calling(Call("ask_on")), calling(Call("add", {"a": 1, "b": 1}))
+    )
+    emulator.script(Fault(), Fault(), Status(status=400))
+
+    with pytest.raises(BadRequestError) as caught:
+        await client.chat.completions.run_tools(
+            model=MODEL,
+            messages=asking("Outer"),
+            tools=[ask_on],
+            policy=ToolPolicy(on_error=on_error),
+        )
+
+    assert caught.value.so_far is None
+
+
 async def test_an_error_before_any_tool_has_nothing_to_keep(
     client: AsyncDeepSeek, emulator: DeepSeekEmulator
 ) -> None:

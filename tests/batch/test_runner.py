@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 import pytest
@@ -129,14 +131,18 @@ async def test_one_attempt_means_one_attempt() -> None:
 async def test_a_stated_limit_is_obeyed_at_once() -> None:
     """After the first refusal that states a limit, that many are on the wire."""
     wire = FakeWire()
-    admitted = most_after = 0
+    begun = admitted = most_after = 0
+    have_all_begun = asyncio.Event()
 
     async def reply(request: WireRequest, _: str) -> ChatCompletion:
-        nonlocal admitted, most_after
+        nonlocal begun, admitted, most_after
+        begun += 1
+        if begun == 64:
+            have_all_begun.set()
         if batch.report.refused:
             most_after = max(most_after, limit.in_flight)
         if admitted >= 25:
-            await asyncio.sleep(0.005)
+            await have_all_begun.wait()
             raise refusal(25)
         admitted += 1
         await asyncio.sleep(0.1)
@@ -422,6 +428,29 @@ async def test_pause_and_resume() -> None:
         batch.resume()
         rest = [result async for result in batch]
     assert len(rest) == 99
+
+
+@pytest.mark.parametrize("how", ["pause", "stop", "wall_time"])
+async def test_a_slow_request_function_cannot_outrun_it(how: str) -> None:
+    """Not a whole round of rows is made once nothing more is to be sent."""
+    made: list[int] = []
+
+    def request(row: int) -> dict[str, Any]:
+        made.append(row)
+        if how == "wall_time":
+            sleep(0.02)  # it blocks, as a function that renders or tokenizes does
+        elif row == 10:
+            batch.pause() if how == "pause" else batch.stop()
+            loop.call_soon(lambda: loop.call_soon(batch.stop))
+        return ask(str(row))
+
+    loop = asyncio.get_running_loop()
+    budget = Budget(wall_time=0.1) if how == "wall_time" else None
+    batch = make(FakeWire(), range(400), 300, request=request, budget=budget)
+    with suppress(BatchStoppedError):
+        await collect(batch)
+
+    assert len(made) <= 11
 
 
 async def test_the_limit_can_be_changed_live() -> None:

@@ -171,6 +171,52 @@ async def test_a_key_is_never_that_of_a_row_without_one() -> None:
     assert len(good) == len(set(good)) == 7
 
 
+async def test_the_shards_of_rows_with_and_without_keys_are_the_whole() -> None:
+    """What one shard does not look at makes no row of another one wrong."""
+    rows: list[Any] = [("1004", ask("a")), ask("b"), ("0", ask("c")), ask("d")]
+    rows += [("3", ask("e"))]
+
+    async def found(**options: Any) -> dict[int, bool]:
+        done = await collect(make(FakeWire(), rows, **options))
+        return {result.index: result.ok for result in done}
+
+    whole = await found()
+    parts = [await found(shard=(part, 2)) for part in (0, 1)]
+
+    assert whole == {0: True, 1: True, 2: True, 3: True, 4: False}
+    assert parts[0] | parts[1] == whole
+
+
+async def test_a_row_that_cannot_be_read_among_rows_without_keys(
+    tmp_path: Path,
+) -> None:
+    """The row whose key is the number of an unreadable one is answered."""
+    path = tmp_path / "in.jsonl"
+    line = msgspec.json.encode(ask("q"))
+    keyed = msgspec.json.encode({"custom_id": "1", **ask("r")})
+    path.write_bytes(b"\n".join([line, b"{", line, keyed]))
+
+    done = sorted(await collect(make(FakeWire(), path)), key=lambda r: r.index)
+
+    assert [result.ok for result in done] == [True, False, True, True]
+
+
+async def test_rows_that_make_their_values_when_asked() -> None:
+    """A dict of another kind is read as its class wants to be read."""
+
+    class Lazy(dict[str, Any]):
+        def __getitem__(self, name: str) -> Any:
+            return super().__getitem__(name)()
+
+    row = Lazy({name: lambda value=value: value for name, value in ask("q").items()})
+    wire = FakeWire()
+
+    (done,) = await collect(make(wire, [row]))
+
+    assert done.ok
+    assert wire.seen == {"q": 1}
+
+
 async def test_a_row_that_cannot_be_read_takes_no_key(tmp_path: Path) -> None:
     """Its number as a key is a makeshift: the row whose key it is is answered."""
     path = tmp_path / "in.csv"
