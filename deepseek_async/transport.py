@@ -25,7 +25,7 @@ from .errors import (
     StreamClosedError,
     UnexpectedContentTypeError,
 )
-from .inside import KNOWN, left_in, take, wait_of
+from .inside import KNOWN, left_in, make_plain, take, wait_of
 from .opening import Opening, current_opening
 from .request import WireRequest
 from .sending import Response, Sender
@@ -173,7 +173,7 @@ class LiveResponse:
     ) -> None:
         self._response = response
         self._content = response.content
-        self._is_known = KNOWN and type(response.content) is aiohttp.StreamReader
+        self._is_known = KNOWN and make_plain(response.content)
         self._watch = watch
         self._is_watched = False
         self._at_once = 0

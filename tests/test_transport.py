@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 from email.utils import formatdate
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
+from aiohttp.client_proto import ResponseHandler
 from faults.answers import (
     CLOSING_ANSWER,
     DONE,
@@ -716,3 +717,30 @@ async def test_the_rest_of_a_long_drain_is_skipped() -> None:
     assert taken.text == "one three"
     assert again.text == TEXT
     assert len(server.connections) == 2
+
+
+@limited(20.0)
+async def test_many_small_pieces_hold_the_connection_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nobody reads: pieces of one byte wait with the server, not in memory."""
+    held_up = asyncio.Event()
+    hold = ResponseHandler.pause_reading
+
+    def pause_reading(protocol: ResponseHandler) -> None:
+        hold(protocol)
+        held_up.set()
+
+    monkeypatch.setattr(ResponseHandler, "pause_reading", pause_reading)
+    body = framed(FIRST) + b"1\r\n\n\r\n" * 300_000 + framed(FINISH) + framed(DONE)
+    async with served((send(STREAM_HEAD + body + LAST_CHUNK),)) as (_, client):
+        stream: Any = await open_stream(client)
+        first = await anext(stream)
+        await held_up.wait()
+
+        content = stream._response._content
+        assert first.choices[0].delta.content
+        assert len(content._buffer) <= content._high_water_chunks + 1
+        completion = await stream.completion()
+        assert completion.finish_reason == "stop"
+        assert stream.is_complete
