@@ -87,9 +87,8 @@ async def read_head(protocol: ResponseHandler) -> Head:
 class PlainReader(aiohttp.StreamReader):
     """The reader of a body of which nobody asks where its HTTP chunks end.
 
-    aiohttp notes the end of each, which takes more time than all else it does for a
-    chunk of a stream. Both kinds hold the connection up when too much is unread, be it
-    bytes or pieces.
+    aiohttp notes the end of each, which a stream pays for with every chunk. Both kinds
+    hold the connection up when too much is unread, be it bytes or pieces.
     """
 
     __slots__ = ()

@@ -259,8 +259,7 @@ class Ledger:
         Returns:
             The cost in nano-dollars, or `None` for a model without a price.
         """
-        self.reserved -= held.cost
-        self.reserved_tokens -= held.tokens
+        self.release(held)
         cost = self.tariff.cost(tokens, model)
         self.spent += cost or 0
         self.unpriced += cost is None

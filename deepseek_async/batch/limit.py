@@ -84,7 +84,7 @@ class Limit:
         return list(self.admission.history)
 
     def set(self, count: int) -> None:
-        """Change the limit, while batches run too.
+        """Change the limit; while batches run, from the thread of their loop.
 
         Args:
             count: The new limit; an adaptive one moves on from there.
@@ -94,7 +94,7 @@ class Limit:
         """
         try:
             now = asyncio.get_running_loop().time()
-        except RuntimeError:  # no batch can run either
+        except RuntimeError:  # no loop runs, and so no batch
             now = 0.0
         self.admission.set(count, now)
         self.admission.freed()

@@ -637,6 +637,18 @@ async def test_a_failed_turn_keeps_its_finished_rounds(
     assert end.calls == []
 
 
+async def stopped_by_a_tool(client: AsyncDeepSeek, *tools: Any) -> ToolExecutionError:
+    """The error of a turn that ends when one of its tools raises."""
+    with pytest.raises(ToolExecutionError) as caught:
+        await client.chat.completions.run_tools(
+            model=MODEL,
+            messages=asking("Go"),
+            tools=tools,
+            policy=ToolPolicy(on_error="raise"),
+        )
+    return caught.value
+
+
 async def test_a_failed_round_keeps_the_calls_that_ended(
     client: AsyncDeepSeek, emulator: DeepSeekEmulator
 ) -> None:
@@ -655,17 +667,11 @@ async def test_a_failed_round_keeps_the_calls_that_ended(
 
     emulator.answer = saying(calling(Call("note"), Call("fail")))
 
-    with pytest.raises(ToolExecutionError) as caught:
-        await client.chat.completions.run_tools(
-            model=MODEL,
-            messages=asking("Go"),
-            tools=[note, fail],
-            policy=ToolPolicy(on_error="raise"),
-        )
+    done = (await stopped_by_a_tool(client, note, fail)).so_far
 
-    assert caught.value.so_far is not None
-    assert [call.content for call in caught.value.so_far.calls] == ["noted"]
-    assert caught.value.so_far.rounds == []
+    assert done is not None
+    assert [call.content for call in done.calls] == ["noted"]
+    assert done.rounds == []
 
 
 async def test_a_call_that_ends_while_it_is_cancelled_is_kept(
@@ -690,15 +696,8 @@ async def test_a_call_that_ends_while_it_is_cancelled_is_kept(
 
     emulator.answer = saying(calling(Call("pay"), Call("fail")))
 
-    with pytest.raises(ToolExecutionError) as caught:
-        await client.chat.completions.run_tools(
-            model=MODEL,
-            messages=asking("Go"),
-            tools=[pay, fail],
-            policy=ToolPolicy(on_error="raise"),
-        )
+    done = (await stopped_by_a_tool(client, pay, fail)).so_far
 
-    done = caught.value.so_far
     assert done is not None
     assert [call.content for call in done.calls] == ["paid"]
     with pytest.raises(LookupError, match="no round"):
