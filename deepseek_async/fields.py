@@ -92,6 +92,8 @@ RENAMED: Final = {"max_completion_tokens": "max_tokens", "user": "user_id"}
 """What other clients call it -> what the API calls it."""
 
 WITHOUT_EFFECT: Final = frozenset({"frequency_penalty", "presence_penalty"})
+"""Fields the API takes and ignores."""
+
 IGNORED: Final = frozenset(
     {
         "audio",
@@ -111,8 +113,6 @@ IGNORED: Final = frozenset(
     }
 )
 """Fields of other clients that the API does not know."""
-
-"""Fields the API takes and ignores."""
 
 FLOATS: Final = frozenset(
     {"temperature", "top_p", "frequency_penalty", "presence_penalty"}

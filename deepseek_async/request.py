@@ -231,10 +231,11 @@ def _select(
             continue
         if name in known:
             wire[name] = _plain(value) if isinstance(value, RequestStruct) else value
-            if name in WITHOUT_EFFECT and value:
-                _warn(f"the API ignores {name}")
         elif name not in OPTIONS:
             _adopt(name, value, wire, shape)
+    for name in WITHOUT_EFFECT.intersection(wire):
+        if wire[name]:
+            _warn(f"the API ignores {name}")
     extra = params.get("extra_body")
     if extra is not None and not is_object(extra):
         message = f"extra_body must be a dict, not {type(extra).__name__}"
@@ -302,10 +303,10 @@ def _messages(messages: object) -> list[Any]:
         raise InvalidRequestError(message, param="messages")
     plain: list[Any] = []
     for place, message in enumerate(listed):
-        one = _plain(message)
+        one = message if _is_plain(message) else _plain(message)
         plain.append(one)
-        content: object = is_object(one) and one.get("content")
-        if is_array(content):
+        content: object = one.get("content") if is_object(one) else None
+        if content is not None and not isinstance(content, str):
             _refuse_binary(content, f"messages[{place}].content")
     return plain
 

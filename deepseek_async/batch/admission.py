@@ -5,7 +5,8 @@ programs together, and refuses the rest at once with 429. So the limit is found 
 counting: when refusals begin, nothing more is sent for a moment, the refusals of what
 had been sent are counted, and what remains is what the server admitted. Where the
 429 states the limit, no more than that is sent from then on. Afterwards a probe goes
-one above from time to time, paid from a share of the successes.
+one above from time to time, paid from a share of the successes. At the very start, a
+few requests go ahead of the rest for a moment, in case little is left of the account.
 
 Everything here is arithmetic on times handed in by the caller; nothing sleeps.
 
@@ -58,6 +59,7 @@ class Admission:
             limit grows by fractions; `capacity` is the rounded number.
 
     Attributes:
+        capacity: The limit now, which only this class changes.
         in_flight: Requests of batches on the wire now.
         refused: 429 answers so far.
         history: The latest changes, oldest first.
@@ -78,11 +80,6 @@ class Admission:
         self._probe_at = 0.0
 
     @property
-    def capacity(self) -> int:
-        """The limit now."""
-        return self._capacity
-
-    @property
     def _level(self) -> float:
         """The limit with its fraction."""
         return self._exact
@@ -91,7 +88,7 @@ class Admission:
     def _level(self, level: float) -> None:
         # Looked at for every request, and changed much less often.
         self._exact = level
-        self._capacity = max(1, int(level + 0.5))
+        self.capacity = max(1, int(level + 0.5))
 
     @property
     def in_outage(self) -> bool:
@@ -189,10 +186,9 @@ class Admission:
             used: How many slots the batch has.
             user: Its listener.
         """
-        sharing = len(self.listeners)
-        if sharing < 2 or not self.hungry - {user}:  # noqa: PLR2004 - alone
+        if not self.hungry or self.hungry == {user}:
             return False
-        return used >= -(-self.capacity // sharing)
+        return used >= -(-self.capacity // len(self.listeners))
 
     def withdrawn(self) -> None:
         """A request was given up by its sender, which says nothing about the server."""
@@ -235,6 +231,9 @@ class _Adaptive(Admission):
     RESTLESS: Final = 120.0
     MOVED: Final = 0.85
     FIRST_LOOK: Final = 0.3
+    #: The first requests, and for how long the rest waits to hear of them.
+    FEELERS: Final = 4
+    FEEL_FOR: Final = 0.15
     HOLD: Final = 0.5
 
     def __init__(self, start: float, most: int, least: int) -> None:
@@ -256,6 +255,7 @@ class _Adaptive(Admission):
         self._overload_at = -inf
         self._recover_to = 0.0
         self._moved_at = -inf
+        self._feels_until = inf
 
     def set(self, count: int, now: float = 0.0) -> None:
         super().set(count, now)
@@ -263,7 +263,11 @@ class _Adaptive(Admission):
 
     def admits(self, now: float, others: int = 0) -> bool:
         self._advance(now, others)
-        return self._episode is None and super().admits(now, others)
+        if self._episode is not None:
+            return False
+        if now < self._feels_until and self.in_flight + others >= self.FEELERS:
+            return False
+        return super().admits(now, others)
 
     def recheck_after(self, now: float) -> float:
         if self._episode is not None:
@@ -277,6 +281,7 @@ class _Adaptive(Admission):
     def answered(self, now: float) -> None:
         self._advance(now)
         super().answered(now)
+        self._feels_until = -inf
         self._credit = min(3.0, self._credit + self.PROBE_SHARE)
         self._note(is_bad=False)
 
@@ -332,6 +337,7 @@ class _Adaptive(Admission):
         if self._at is None:
             self._changed(now, "start")
             self._hold_until = now + self.FIRST_LOOK
+            self._feels_until = now + self.FEEL_FOR
         elapsed = now - max(self._at or now, self._hold_until)
         self._at = now
         self._step_until += max(0.0, elapsed - _TICK)  # stalled, one hears nothing

@@ -11,7 +11,7 @@ whole number of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from decimal import ROUND_CEILING, Decimal
 from typing import Final, TypeAlias
@@ -20,7 +20,7 @@ from msgspec import Struct
 
 from ..errors import ConfigurationError
 from ..pricing import Price, is_peak
-from .results import Tokens
+from .results import Finished, Tokens
 
 NANO: Final = 1_000_000_000
 _PER_TOKEN: Final = 1000  # dollars per million tokens -> nano-dollars per token
@@ -260,21 +260,19 @@ class Ledger:
             The cost in nano-dollars, or `None` for a model without a price.
         """
         self.release(held)
-        cost = self.tariff.cost(tokens, model)
-        self.spent += cost or 0
-        self.unpriced += cost is None
         prompt, _, _, output, _ = tokens
         self.tokens += prompt + output
         self._largest_output = max(self._largest_output, output)
+        cost = self.tariff.cost(tokens, model)
+        if cost is None:
+            self.unpriced += 1
+        else:
+            self.spent += cost
         return cost
 
-    def record(self, cost: int | None, tokens: Tokens) -> None:
-        """A record of the journal speaks of so much from now on.
-
-        Args:
-            cost: Nano-dollars, `None` if unknown.
-            tokens: Its tokens.
-        """
-        self.recorded += cost or 0
-        prompt, _, _, output, _ = tokens
-        self.recorded_tokens += prompt + output
+    def record(self, group: Iterable[Finished]) -> None:
+        """Records of the journal speak of so much from now on."""
+        for finished in group:
+            self.recorded += finished.cost or 0
+            prompt, _, _, output, _ = finished.used
+            self.recorded_tokens += prompt + output

@@ -48,12 +48,15 @@ class Cover:
         if cost <= self._cost and tokens <= self._tokens:
             return True
         if not self._is_asking:
-            self._is_asking = True
-            # Requests may be sent under the line before while this one is written.
-            cost = max(self._cost, cost + cost // _ROOM_SHARE)
-            tokens = max(self._tokens, tokens + tokens // _ROOM_SHARE)
-            self._write(held_line(cost, tokens), lambda: self._allow(cost, tokens))
+            self._ask(cost, tokens)
         return False
+
+    def _ask(self, cost: int, tokens: int) -> None:
+        self._is_asking = True
+        # Requests may be sent under the line before while this one is written.
+        cost = max(self._cost, cost + cost // _ROOM_SHARE)
+        tokens = max(self._tokens, tokens + tokens // _ROOM_SHARE)
+        self._write(held_line(cost, tokens), lambda: self._allow(cost, tokens))
 
     def _allow(self, cost: int, tokens: int) -> None:
         self._is_asking = False

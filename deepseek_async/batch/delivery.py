@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Sequence
 from typing import Final
 
 from .results import BatchResult
@@ -30,18 +31,17 @@ class Delivery:
         self._held: dict[int, BatchResult | None] = {}
         self._arrival = asyncio.Event()
 
-    @property
     def unread(self) -> int:
         """Results that wait for the reader, and not for another one before them."""
         return len(self._ready)
 
-    def put(self, result: BatchResult) -> None:
-        """Add a result."""
+    def put(self, results: Sequence[BatchResult]) -> None:
+        """Add results."""
         if self._in_order:
-            self._held[result.index] = result
+            self._held.update((result.index, result) for result in results)
             self._advance()
         else:
-            self._ready.append(result)
+            self._ready.extend(results)
         self._arrival.set()
 
     def skip(self, index: int) -> None:

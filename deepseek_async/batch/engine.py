@@ -19,7 +19,7 @@ from ..errors import DeepSeekError
 from ..timeouts import Timeouts
 from .admission import Admission
 from .attempts import Attempts
-from .budget import Amount, Ledger
+from .budget import Ledger
 from .cover import Cover
 from .dedupe import Twins
 from .item import Item
@@ -234,7 +234,8 @@ class Engine:
             limit.hungry.add(self.wake)
             wait = limit.recheck_after(now) or _AT_LEAST
             return min(wait, _SHORT_LOOK) if others else wait
-        limit.hungry.discard(self.wake)
+        if limit.hungry:
+            limit.hungry.discard(self.wake)
         return self._pacer.wait(now) if self._pacer else 0.0
 
     @property
@@ -284,7 +285,7 @@ class Engine:
 
     def _launch(self, item: Item, now: float) -> bool:
         """Send a request; whether another one may be tried after it."""
-        if item.started is None and self._is_twin(item):
+        if self._twins is not None and item.started is None and self._is_twin(item):
             return True
         if item.counted and not self._attempts.payments.spend(now):
             self._attempts.retries.add(item, now + _NO_PAYMENT_WAIT)
@@ -315,16 +316,13 @@ class Engine:
         if exceeded is not None and not self._attempts.on_wire:
             self.stop(exceeded)
             return False
-        if exceeded is not None or not self._is_covered(asked):
-            # What comes back may leave enough, and the journal takes a moment.
-            self._held_back = self._attempts.live[item.index] = item
-            return False
-        ledger.set_aside(asked)
-        item.held = asked
-        return True
-
-    def _is_covered(self, asked: Amount) -> bool:
-        return self._cover is None or self._cover.allows(asked)
+        if exceeded is None and (self._cover is None or self._cover.allows(asked)):
+            ledger.set_aside(asked)
+            item.held = asked
+            return True
+        # What comes back may leave enough, and the journal takes a moment.
+        self._held_back = self._attempts.live[item.index] = item
+        return False
 
     def _is_twin(self, item: Item) -> bool:
         if self._twins is None or not item.is_deterministic:

@@ -80,18 +80,18 @@ class Intake:
         Raises:
             JournalMismatchError: A previous run had another request there.
         """
-        key, digest, where = str(row.index), "", row.where
+        key, digest = str(row.index), ""
         failure: Exception
         try:
             if (error := error_of(row.value)) is not None:
                 raise error  # noqa: TRY301 - the reader's verdict, one way out for all
-            given = self.reading.key_of(row.value, where)
+            given = self.reading.key_of(row)
             key = key if given is None else given
             if self._parts > 1 and not self._is_mine(key):
                 self._tally.other_shards += 1
                 return None
             self._check_key(key, row, is_own=given is not None)
-            params = self.reading.params_of(row.value, where, is_data=row.is_data)
+            params = self.reading.params_of(row)
             wire = None
             if (found := digest_of([given, params])) is None:
                 # JSON has no such values, but the request may be made of them.
@@ -113,8 +113,7 @@ class Intake:
         params: dict[str, Any],
         wire: WireRequest | None,
     ) -> Item | None:
-        if self._index is not None and self._is_finished(row, digest):
-            self._skip(row)
+        if self._index is not None and self._skips(row, digest, self._index):
             return None
         wire = wire or _wire(params)
         model = wire.model or ""
@@ -147,9 +146,10 @@ class Intake:
         if self._parts > 1 and not self._is_mine(key):
             self._tally.other_shards += 1
             return None
-        if self._index is not None and self._index.status(row.index):
-            self._is_finished(row, digest)
-            self._skip(row)
+        index = self._index
+        if index is not None and (status := index.status(row.index)):
+            if not self._skips(row, digest, index):
+                self._count_skipped(status)
             return None
         key = key.encode("utf-8", "backslashreplace").decode()
         failed = BatchFailed(
@@ -157,10 +157,24 @@ class Intake:
         )
         return Rejected(failed, digest)
 
-    def _skip(self, row: Row) -> None:
-        assert self._index is not None  # noqa: S101 - it says the row is finished
+    def _skips(self, row: Row, digest: str, index: Index) -> bool:
+        """Whether an earlier run has finished the row, which is counted then."""
+        status = index.status(row.index)
+        if status != OK and (self._retry_failed or not status):
+            return False  # a failed row may have been mended meanwhile
+        if index.digest(row.index) != digest:
+            message = (
+                f"{row.where} is another request than the one the journal has for it, "
+                "or has another key: the input or the request function has changed. "
+                "Take another directory, or the old input"
+            )
+            raise JournalMismatchError(message)
+        self._count_skipped(status)
+        return True
+
+    def _count_skipped(self, status: int) -> None:
         self._tally.skipped += 1
-        self._tally.failed_before += self._index.status(row.index) != OK
+        self._tally.failed_before += status != OK
 
     def _is_mine(self, key: str) -> bool:
         return zlib.crc32(key.encode("utf-8", "replace")) % self._parts == self._part
@@ -180,24 +194,6 @@ class Intake:
             message = f"duplicate key {key!r}: {row.place(first)} and {row.where}"
             raise InvalidRequestError(message, param="key")
 
-    def _is_finished(self, row: Row, digest: str) -> bool:
-        assert self._index is not None  # noqa: S101 - asked for with a journal only
-        status = self._index.status(row.index)
-        if status != OK and (self._retry_failed or not status):
-            return False  # a failed row may have been mended meanwhile
-        self._compare(row, digest)
-        return True
-
-    def _compare(self, row: Row, digest: str) -> None:
-        assert self._index is not None  # noqa: S101 - asked for with a journal only
-        if self._index.digest(row.index) != digest:
-            message = (
-                f"{row.where} is another request than the one the journal has for it, "
-                "or has another key: the input or the request function has changed. "
-                "Take another directory, or the old input"
-            )
-            raise JournalMismatchError(message)
-
 
 def _is_number_below(key: str, count: int) -> bool:
     is_number = len(key) < _DIGITS and key.isascii() and key.isdecimal()
@@ -205,7 +201,9 @@ def _is_number_below(key: str, count: int) -> bool:
 
 
 def _wire(params: Mapping[str, Any]) -> WireRequest:
-    made = chat_request({**params, "stream": None})
+    if "stream" in params:
+        params = {**params, "stream": None}
+    made = chat_request(params)
     if isinstance(made, DeepSeekError):
         raise made
     return made

@@ -46,7 +46,8 @@ class Limit:
         """As many as the account may have, found out and followed.
 
         Args:
-            start: The number to begin with.
+            start: The number to begin with. Four go first; the rest follows after
+                0.15 seconds or the first answer, unless one was refused.
             most: Never more than this.
             least: Never fewer than this.
 

@@ -11,7 +11,7 @@ from typing import Final
 from .intake import Intake, Rejected
 from .item import Item
 from .prefix import PrefixPlan
-from .source import Source
+from .source import Row, Source
 
 _ROWS_AT_ONCE: Final = 256
 
@@ -91,28 +91,38 @@ class Fresh:
         self.is_looking = False
         plan = self._plan
         for _ in range(_ROWS_AT_ONCE):
-            is_short = not (plan.wants_rows and self._read())
-            plan.sort(now, is_short_of_rows=is_short)
-            if is_short:
+            row = self._read() if plan.wants_rows else None
+            if row is None:
+                plan.sort(now, is_short_of_rows=True)
                 return plan.take(now)
+            item = self._made(row)
+            if item is None:
+                continue
+            if not (plan.size or item.prefixes):
+                return item  # nothing that it could wait for
+            plan.add(item)
+            plan.sort(now, is_short_of_rows=False)
         self.is_looking = True
         return plan.take(now)
 
-    def _read(self) -> bool:
-        """Read one row; whether there was one at hand."""
-        row = self._source.take()
-        if row is None:
-            if self._source.has_rows and self._filling is None:
-                self._filling = asyncio.create_task(self._fill())
-            return False
+    def _read(self) -> Row | None:
+        """The next row, if one is at hand."""
+        source = self._source
+        row = source.take()
+        if row is None and self._filling is None and source.has_rows:
+            self._filling = asyncio.create_task(self._fill())
+        return row
+
+    def _made(self, row: Row) -> Item | None:
+        """The request of a row, if it makes one."""
         made = self._intake.take(row)
         if isinstance(made, Item):
-            self._plan.add(made)
-        elif made is None:
+            return made
+        if made is None:
             self._skip(row.index)
         else:
             self._reject(made)
-        return True
+        return None
 
     async def _fill(self) -> None:
         try:

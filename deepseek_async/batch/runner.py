@@ -176,7 +176,7 @@ class Batch:
             timeouts=self._wire.timeouts,
             others=self._others,
             most=self._wire.most,
-            unread=lambda: self._delivery.unread,
+            unread=self._delivery.unread,
             is_ahead=self._is_ahead,
             is_stuck=self._is_stuck,
         )
@@ -316,7 +316,7 @@ class Batch:
         else:
             self._tally.ok += 1
         if self._committer is None or not finished.is_durable:
-            self._delivery.put(result)
+            self._delivery.put((result,))
             return
         assert self._engine is not None  # noqa: S101 - it runs
         self._engine.uncommitted += 1
@@ -329,9 +329,8 @@ class Batch:
     def _durable(self, group: list[Finished]) -> None:
         assert self._engine is not None  # noqa: S101 - it runs
         self._engine.uncommitted -= len(group)
-        for finished in group:
-            self._ledger.record(finished.cost, finished.used)
-            self._delivery.put(finished.result)
+        self._ledger.record(group)
+        self._delivery.put([finished.result for finished in group])
         if self._committer is not None and self._committer.failure is not None:
             self._engine.stop("journal")
         self._engine.wake()

@@ -14,6 +14,7 @@ from ..errors import ConfigurationError, InvalidRequestError
 from ..params import CallOptions
 from ..salvage import is_mapping
 from ..types.request import ChatCompletionRequest
+from .source import Row
 
 Params: TypeAlias = Mapping[str, Any] | ChatCompletionRequest
 BatchRequest: TypeAlias = Params | tuple[str, Params]
@@ -71,41 +72,41 @@ class Reading:
         self._defaults = dict(defaults or {})
         self._overrides = dict(overrides or {})
 
-    def key_of(self, row: object, where: str) -> str | None:
+    def key_of(self, row: Row) -> str | None:
         """The key, if the row has one.
 
         Args:
             row: A row of the input.
-            where: Its place, for messages.
 
         Raises:
             InvalidRequestError: The column is not there, or holds no key.
             Exception: Whatever the caller's own function raised.
         """
         if self._key is not None:
-            return self._key_of(self._key, row, where)
+            return self._key_of(self._key, row)
         if self._request is not None:
             return None
-        if (pair := _pair(row)) is not None:
-            return _key_in({"key": pair[0]}, "key", where)
-        return custom_id_of(row, where)
+        value = row.value
+        if is_mapping(value):
+            return custom_id_of(value, row.where) if "custom_id" in value else None
+        if (pair := _pair(value)) is not None:
+            return _key_in({"key": pair[0]}, "key", row.where)
+        return None
 
-    def params_of(
-        self, row: object, where: str, *, is_data: bool = False
-    ) -> dict[str, Any]:
+    def params_of(self, row: Row) -> dict[str, Any]:
         """The parameters of a row's request.
+
+        A row of a file is a body, and sets no options of the call: whoever wrote the
+        file is not the caller.
 
         Args:
             row: A row of the input.
-            where: Its place, for messages.
-            is_data: Whether it was read from a file. Such a request is a body, and
-                sets no options of the call: whoever wrote the file is not the caller.
 
         Raises:
             InvalidRequestError: The row does not make a request.
             Exception: Whatever the caller's own function raised.
         """
-        params = self._made(row, where, is_data=is_data)
+        params = self._made(row)
         if isinstance(params, ChatCompletionRequest):
             params = {
                 name: value
@@ -114,42 +115,46 @@ class Reading:
             }
         if not is_mapping(params):
             kind = type(params).__name__
-            message = f"{where} must be a dict or a ChatCompletionRequest, not {kind}"
-            raise InvalidRequestError(message, param=where)
+            place = row.where
+            message = f"{place} must be a dict or a ChatCompletionRequest, not {kind}"
+            raise InvalidRequestError(message, param=place)
         if params.get("stream"):
-            message = f"{where}: a batch does not stream"
+            message = f"{row.where}: a batch does not stream"
             raise InvalidRequestError(message, param="stream")
         return {**self._defaults, **params, **self._overrides}
 
-    def _made(self, row: object, where: str, *, is_data: bool) -> object:
+    def _made(self, row: Row) -> object:
+        value = row.value
         if callable(self._request):
-            return self._request(row)
+            return self._request(value)
         if self._request is not None:
-            return fill(self._request, _columns(row, where), where)
-        if (pair := _pair(row)) is not None:
-            return pair[1]
-        if not is_mapping(row):
-            return row
-        if "body" in row and "messages" not in row:
-            return _body(_batch_body(row, where), where)
-        if "messages" in row or "messages" in self._defaults:
-            request = {name: row[name] for name in row if name != "custom_id"}
-            return _body(request, where) if is_data else request
+            return fill(self._request, _columns(row), row.where)
+        if not is_mapping(value):
+            pair = _pair(value)
+            return value if pair is None else pair[1]
+        if "body" in value and "messages" not in value:
+            return _body(_batch_body(value, row.where), row)
+        if "messages" in value or "messages" in self._defaults:
+            kind = type(value)
+            if kind is not dict or "custom_id" in value:
+                # By its own items: a dict of another kind may make them when asked.
+                value = {name: value[name] for name in value if name != "custom_id"}
+            return _body(value, row) if row.is_data else value
         message = (
-            f"{where}: neither a request with messages nor a batch line; other "
+            f"{row.where}: neither a request with messages nor a batch line; other "
             "columns need a template (request=, or --prompt)"
         )
         raise InvalidRequestError(message, param="messages")
 
     @staticmethod
-    def _key_of(key: KeyOf, row: object, where: str) -> str:
+    def _key_of(key: KeyOf, row: Row) -> str:
         if callable(key):
-            return str(key(row))
-        columns = _columns(row, where)
+            return str(key(row.value))
+        columns = _columns(row)
         if key not in columns:
-            message = f"{where}: no column {key!r} to take the key from"
+            message = f"{row.where}: no column {key!r} to take the key from"
             raise InvalidRequestError(message, param=key)
-        return _key_in(columns, key, where)
+        return _key_in(columns, key, row.where)
 
     def fingerprint(self) -> dict[str, str]:
         """What of this decides about the requests, as hashes: no text of theirs."""
@@ -167,11 +172,12 @@ def _is_template(given: object) -> bool:
     return given is None or callable(given) or isinstance(given, Mapping)
 
 
-def _columns(row: object, where: str) -> Mapping[str, Any]:
-    if is_mapping(row):
-        return row
-    message = f"{where}: a template needs rows with columns, not {type(row).__name__}"
-    raise InvalidRequestError(message, param=where)
+def _columns(row: Row) -> Mapping[str, Any]:
+    if is_mapping(row.value):
+        return row.value
+    place, kind = row.where, type(row.value).__name__
+    message = f"{place}: a template needs rows with columns, not {kind}"
+    raise InvalidRequestError(message, param=place)
 
 
 def _pair(row: object) -> tuple[Any, Any] | None:
@@ -186,7 +192,7 @@ def custom_id_of(row: object, where: str = "a row") -> str | None:
     """The `custom_id` of a row, if it has one.
 
     Args:
-        row: A row of the input.
+        row: What a row of the input holds.
         where: Its place, for messages.
 
     Raises:
@@ -223,11 +229,11 @@ def _batch_body(line: Mapping[str, Any], where: str) -> Mapping[str, Any]:
     return body
 
 
-def _body(request: Mapping[str, Any], where: str) -> Mapping[str, Any]:
+def _body(request: Mapping[str, Any], row: Row) -> Mapping[str, Any]:
     """A request that is nothing but a body."""
     options = sorted(_NOT_FROM_DATA.intersection(request))
     if options:
-        message = f"{where}: a row of a file cannot set {', '.join(options)}"
+        message = f"{row.where}: a row of a file cannot set {', '.join(options)}"
         raise InvalidRequestError(message, param=options[0])
     return request
 

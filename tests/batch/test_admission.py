@@ -39,12 +39,29 @@ def test_a_constant_limit_is_used(
 
 def test_refusals_are_rare_at_a_constant_stated_limit() -> None:
     """A stated limit costs at most one refusal in fifty answers."""
-    for limit, latency in ((64, 1.0), (500, 2.0)):
+    for limit, latency, seconds in ((64, 1.0, 120), (500, 2.0, 120), (3, 1.0, 60)):
         account = Account(
             [Limit.adaptive().admission], _always(limit), latency, sigma=0.3
         )
-        account.run(120)
+        account.run(seconds)
         assert account.refused[0] <= 0.02 * account.done[0]
+
+
+@pytest.mark.parametrize("is_answered", [False, True])
+def test_a_few_go_ahead_of_the_rest(*, is_answered: bool) -> None:
+    """The rest waits for a moment, or for the first answer, whichever is sooner."""
+    limit = Limit.adaptive(start=64).admission
+    for _ in range(4):
+        assert limit.admits(0.0)
+        limit.sent(0.0)
+
+    assert not limit.admits(0.1)
+    assert 0 < limit.recheck_after(0.1) <= 0.05
+    if is_answered:
+        limit.answered(0.1)
+        assert limit.admits(0.1)
+    else:
+        assert limit.admits(0.15)
 
 
 def _always(limit: int) -> Callable[[float], int]:
@@ -86,6 +103,7 @@ def test_two_senders_share_an_account(starts: list[float], *, is_stating: bool) 
 def test_a_stated_limit_holds_at_once() -> None:
     """After a 429 that states a limit no more than that is admitted."""
     limit = Limit.adaptive(start=64).admission
+    limit.admits(-0.2)  # the moment in which only a few may go is over
     for _ in range(64):
         assert limit.admits(0.0)
         limit.sent(0.0)
