@@ -166,9 +166,16 @@ class _ChoiceState:
             self.add_logprobs(choice.logprobs)
         if choice.finish_reason is not None:
             self.finish_reason = choice.finish_reason
-        self.add_rest(delta)
+        if (
+            delta.role
+            or delta.tool_calls
+            or delta.extra
+            or delta.title is not None
+            or delta.function_call is not None
+        ):
+            self._add_rest(delta)
 
-    def add_rest(self, delta: Delta) -> None:
+    def _add_rest(self, delta: Delta) -> None:
         """Take what few deltas hold."""
         if delta.role:
             self.role = delta.role

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 
     Head = tuple[RawResponseMessage, aiohttp.StreamReader]
 
+_MOST_PIECES: Final = 256
+"""A piece becomes a chunk: so few at once stay in the processor's cache, and call for
+no garbage collection before they are used up."""
+
 _serialize: Final = cast(
     "Callable[[str, Mapping[str, str]], bytes]",
     getattr(http_writer, "_serialize_headers", None),
@@ -159,11 +163,11 @@ def wait_of(content: aiohttp.StreamReader) -> asyncio.Future[None] | None:
 
 
 def take(content: aiohttp.StreamReader) -> bytes:
-    """Take all bytes that have arrived.
+    """Take the bytes that have arrived, of not more than 256 pieces.
 
     aiohttp hands them out one by one and tells the connection to go on, which is a way
     through its parser each time. Here they are joined, and the connection is told only
-    if it had been told to stop.
+    if it had been told to stop, and when nothing is left.
 
     Args:
         content: A `PlainReader`.
@@ -171,17 +175,27 @@ def take(content: aiohttp.StreamReader) -> bytes:
     pieces = content._buffer
     if not pieces:
         return b""
-    data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-    pieces.clear()
-    if content._protocol._reading_paused:
+    count = len(pieces)
+    if count == 1:
+        data = pieces.popleft()
+    elif count <= _MOST_PIECES:
+        data = b"".join(pieces)
+        pieces.clear()
+    else:
+        data = b"".join([pieces.popleft() for _ in range(_MOST_PIECES)])
+    if content._protocol._reading_paused and not pieces:
         pieces.append(data)
         return content.read_nowait()
-    content._size = 0
+    content._size -= len(data)
     return data
 
 
 def left_in(content: aiohttp.StreamReader) -> bytes:
-    """Take what had arrived before a body failed; aiohttp would raise the failure."""
+    """Take all that had arrived of a body that is at its end.
+
+    Args:
+        content: Any reader. Of a body that failed, aiohttp would raise the failure.
+    """
     pieces = getattr(content, "_buffer", None)
     if not pieces:
         return b""

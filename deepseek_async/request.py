@@ -233,8 +233,8 @@ def _select(
             wire[name] = _plain(value) if isinstance(value, RequestStruct) else value
         elif name not in OPTIONS:
             _adopt(name, value, wire, shape)
-    for name in WITHOUT_EFFECT.intersection(wire):
-        if wire[name]:
+    if not WITHOUT_EFFECT.isdisjoint(wire):
+        for name in sorted(WITHOUT_EFFECT.intersection(filter(wire.get, wire))):
             _warn(f"the API ignores {name}")
     extra = params.get("extra_body")
     if extra is not None and not is_object(extra):

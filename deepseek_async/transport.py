@@ -299,7 +299,7 @@ class LiveResponse:
         content, clock = self._content, self.clock
         if content.is_eof() and content.exception() is None:
             # All of it came together with the head.
-            data = take(content) if self._is_known else content.read_nowait()
+            data = left_in(content) if self._is_known else content.read_nowait()
             clock.received(len(data))
             self._end()
             self._check_size(limit)

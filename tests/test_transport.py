@@ -744,3 +744,16 @@ async def test_many_small_pieces_hold_the_connection_up(
         completion = await stream.completion()
         assert completion.finish_reason == "stop"
         assert stream.is_complete
+
+
+@limited(3.0)
+async def test_an_answer_of_many_pieces_that_came_with_the_head() -> None:
+    """However the server cuts an answer, all of it is read, also if it is there."""
+    text = "word " * 200
+    pieces = b"".join(framed(bytes([byte])) for byte in completion(text))
+    start = head(Transfer_Encoding="chunked")
+    async with served((send(start + pieces + LAST_CHUNK),)) as (_, client):
+        taken = Taken()
+        await by_await(client, taken)
+
+    assert taken.text == text
