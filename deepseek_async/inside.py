@@ -111,11 +111,11 @@ class PlainReader(aiohttp.StreamReader):
         pieces = self._buffer
         pieces.append(data)
         waiter = self._waiter
-        if waiter is not None:
+        if waiter is not None:  # so this is the only piece, and about to be taken
             self._waiter = None
             if not waiter.done():
                 waiter.set_result(None)
-        if self._size > self._high_water or len(pieces) > self._high_water_chunks:
+        elif self._size > self._high_water or len(pieces) > self._high_water_chunks:
             self._protocol.pause_reading()
         return False
 
@@ -173,11 +173,11 @@ def take(content: aiohttp.StreamReader) -> bytes:
         content: A `PlainReader`.
     """
     pieces = content._buffer
-    if not pieces:
-        return b""
     count = len(pieces)
     if count == 1:
         data = pieces.popleft()
+    elif not count:
+        return b""
     elif count <= _MOST_PIECES:
         data = b"".join(pieces)
         pieces.clear()
