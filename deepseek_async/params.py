@@ -1,7 +1,5 @@
 """The keyword arguments of the endpoints, written once for editors and checkers."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, Required, TypedDict
 

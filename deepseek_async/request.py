@@ -234,8 +234,9 @@ def _select(
         elif name not in OPTIONS:
             _adopt(name, value, wire, shape)
     if not WITHOUT_EFFECT.isdisjoint(wire):
-        for name in sorted(WITHOUT_EFFECT.intersection(filter(wire.get, wire))):
-            _warn(f"the API ignores {name}")
+        for name in sorted(WITHOUT_EFFECT.intersection(wire)):
+            if wire[name]:
+                _warn(f"the API ignores {name}")
     extra = params.get("extra_body")
     if extra is not None and not is_object(extra):
         message = f"extra_body must be a dict, not {type(extra).__name__}"
@@ -306,7 +307,7 @@ def _messages(messages: object) -> list[Any]:
         one = message if _is_plain(message) else _plain(message)
         plain.append(one)
         content: object = one.get("content") if is_object(one) else None
-        if content is not None and not isinstance(content, str):
+        if not isinstance(content, str) and is_array(content):
             _refuse_binary(content, f"messages[{place}].content")
     return plain
 

@@ -265,7 +265,7 @@ class _Adaptive(Admission):
         self._advance(now, others)
         if self._episode is not None:
             return False
-        if now < self._feels_until and self.in_flight + others >= self.FEELERS:
+        if now < self._feels_until and self.in_flight >= self.FEELERS:
             return False
         return super().admits(now, others)
 

@@ -1,14 +1,12 @@
 """The options of a batch, beside the three that most batches need."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from difflib import get_close_matches
 from math import inf
-from typing import Any, Final, Literal, TypeAlias, TypedDict, cast
+from typing import Any, Final, Literal, Self, TypeAlias, TypedDict, cast
 
 from msgspec import Struct
 
@@ -122,7 +120,7 @@ class Settings(Struct, kw_only=True):
             raise ConfigurationError(message)
 
     @classmethod
-    def of(cls, options: Mapping[str, Any]) -> Settings:
+    def of(cls, options: Mapping[str, Any]) -> Self:
         """Check options.
 
         Raises:
