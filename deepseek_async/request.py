@@ -234,9 +234,7 @@ def _select(
         elif name not in OPTIONS:
             _adopt(name, value, wire, shape)
     if not WITHOUT_EFFECT.isdisjoint(wire):
-        for name in sorted(WITHOUT_EFFECT.intersection(wire)):
-            if wire[name]:
-                _warn(f"the API ignores {name}")
+        _warn_without_effect(wire)
     extra = params.get("extra_body")
     if extra is not None and not is_object(extra):
         message = f"extra_body must be a dict, not {type(extra).__name__}"
@@ -253,6 +251,12 @@ def _adopt(name: str, value: object, wire: dict[str, Any], shape: type[Struct]) 
         _warn(f"the API knows no {name}: not sent (force it with extra_body)")
     else:
         raise _unknown(name, shape.__struct_fields__)
+
+
+def _warn_without_effect(wire: Mapping[str, Any]) -> None:
+    for name in sorted(WITHOUT_EFFECT.intersection(wire)):
+        if wire[name]:
+            _warn(f"the API ignores {name}")
 
 
 def _warn(message: str) -> None:
