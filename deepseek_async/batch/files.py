@@ -28,6 +28,8 @@ _MAX_LINE: Final = 256 * 1024 * 1024
 _ROWS_AT_ONCE: Final = 256
 _BOM: Final = b"\xef\xbb\xbf"
 _BYTE: Final = r"\(byte (\d+)\)"
+_COUNTED: Final = 256 * 1024 * 1024
+"""JSON lines up to this size, in bytes, are counted beforehand: within a second."""
 
 
 def rows(path: Path) -> Rows:
@@ -46,6 +48,26 @@ def rows(path: Path) -> Rows:
         message = f"{path.name}: known are .jsonl, .csv (.gz, .zst) and .parquet"
         raise SourceError(message)
     return _at_least_one(_READERS[kind](path, packing), str(path))
+
+
+def count_of(path: Path) -> int | None:
+    """How many rows a file has, where that is quick to see; else `None`. Blocks.
+
+    Args:
+        path: See `rows`.
+    """
+    kind, packing = _kind_of(path)
+    try:
+        if kind == ".parquet":
+            library = _library("pyarrow.parquet", "counting rows", "parquet")
+            return int(library.read_metadata(path).num_rows)
+        is_plain = _READERS.get(kind) is _json_lines and not packing
+        if is_plain and path.stat().st_size <= _COUNTED:
+            with path.open("rb") as file:
+                return sum(not line.isspace() for line in file)
+    except (OSError, ValueError, MissingExtraError):
+        pass  # told by whoever reads the rows
+    return None
 
 
 def open_rows(file: BinaryIO) -> Rows:

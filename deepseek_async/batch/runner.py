@@ -104,6 +104,8 @@ class Batch:
             message = "a batch runs once: call client.batch(...) again"
             raise InvalidRequestError(message)
         self._source = source = Source(self._requests, self._settings.total)
+        if self._settings.progress:
+            await source.look_ahead()
         intake_index = None
         if self._settings.journal is not None:
             self._journal = await self._open_journal(Path(self._settings.journal))

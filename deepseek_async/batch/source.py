@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from ..errors import ConfigurationError, DeepSeekError, InvalidRequestError, SourceError
 from ..types.discreet import Discreet
-from .files import FileRow, dataset_rows, is_dataset, open_rows, rows
+from .files import FileRow, count_of, dataset_rows, is_dataset, open_rows, rows
 
 BatchSource: TypeAlias = Iterable[Any] | AsyncIterable[Any] | str | os.PathLike[str]
 """Rows: an iterable, an async iterable, a file (`.jsonl`, `.csv`, `.parquet`, the first
@@ -79,6 +79,7 @@ class Source:
         self._sync: Iterator[Any] | None = None
         self._async: AsyncIterator[Any] | None = None
         self._file: Iterator[FileRow] | None = None
+        self._path: Path | None = None
         self._open(rows)
 
     def _open(self, given: BatchSource) -> None:
@@ -92,7 +93,8 @@ class Source:
                 problem = "is no ordinary file" if is_there else "does not exist"
                 message = f"{name} {problem}"
                 raise SourceError(message)
-            self._file = rows(Path(name))
+            self._path = Path(name)
+            self._file = rows(self._path)
         elif isinstance(given, io.BufferedIOBase | io.RawIOBase):
             self._file = open_rows(cast("BinaryIO", given))
         elif isinstance(given, AsyncIterable):
@@ -105,6 +107,11 @@ class Source:
             kind = type(cast("object", given)).__name__
             message = f"requests must be rows or the path of a file, not {kind}"
             raise ConfigurationError(message)
+
+    async def look_ahead(self) -> None:
+        """See how many rows a file has, where that is quick."""
+        if self.total is None and self._path is not None:
+            self.total = await anyio.to_thread.run_sync(count_of, self._path)
 
     def take(self) -> Row | None:
         """The next row at hand.

@@ -19,6 +19,7 @@ from deepseek_async import (
     UserMessage,
 )
 from deepseek_async.batch import BatchFailed, Settings, SourceError
+from deepseek_async.batch.files import count_of
 from deepseek_async.batch.keys import Keys
 from deepseek_async.batch.plan import make_plan
 from deepseek_async.batch.source import Source
@@ -352,23 +353,43 @@ async def test_a_file_without_rows_is_told(
 
 
 async def test_a_display_may_know_the_total(tmp_path: Path) -> None:
-    """From a list's length or from `total=`, before the source has been read."""
-    path = tmp_path / "a.jsonl"
-    path.write_bytes(LINES)
+    """From a list, a file that is quick to count, or `total=`, before it is read."""
+    path, packed = tmp_path / "a.jsonl", tmp_path / "a.jsonl.gz"
+    path.write_bytes(b"\n" + LINES + b" \n")
+    packed.write_bytes(gzip.compress(LINES))
     seen: list[int | None] = []
     plain: dict[str, Any] = {"request": "{text}", "defaults": {"model": "m"}}
+    shown: dict[str, Any] = {"progress": [].append}
     cases: list[tuple[Any, dict[str, Any]]] = [
         (asks(700), {}),
-        (path, {**plain, "total": 700}),
+        (path, {**plain, "total": 701, **shown}),
+        (path, {**plain, **shown}),
         (path, plain),
-        (iter(asks(700)), {}),
+        (packed, {**plain, **shown}),
+        (iter(asks(700)), shown),
     ]
     for given, more in cases:
         async with make(FakeWire(), given, 1, **more) as batch:
             await anext(aiter(batch))
             seen.append(batch.progress.total)
 
-    assert seen == [700, 700, None, None]
+    assert seen == [700, 701, 700, None, None, None]
+
+
+def test_rows_that_are_quick_to_count(tmp_path: Path) -> None:
+    """Those of Parquet and of JSON lines; what cannot be read has no count."""
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    parquet.write_table(pyarrow.table({"id": [1, 2]}), tmp_path / "a.parquet")
+    (tmp_path / "bad.parquet").write_bytes(b"PAR1 not")
+    (tmp_path / "a.csv").write_text("id\n1\n")
+
+    counts = [
+        count_of(tmp_path / name)
+        for name in ("a.parquet", "bad.parquet", "a.csv", "none.jsonl")
+    ]
+
+    assert counts == [2, None, None, None]
 
 
 async def test_a_function_makes_requests() -> None:
