@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from ..errors import ConfigurationError
-from .admission import MOST, Admission, LimitChange, adaptive, whole
+from .adaptive import Adaptive
+from .admission import MOST, Admission, LimitChange, whole
 
 
 class Limit:
@@ -59,7 +60,7 @@ class Limit:
             message = "a limit needs least <= most"
             raise ConfigurationError(message)
         begin = min(max(whole("start", start), least), most)
-        return cls(adaptive(begin, most, least))
+        return cls(Adaptive(begin, most, least))
 
     def __repr__(self) -> str:
         return f"Limit({self.in_flight} of {self.capacity})"
