@@ -15,14 +15,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Generator, Mapping
+from functools import partial
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import aiohttp
 from aiohttp import client, client_reqrep, http_writer
+from aiohttp.client_proto import ResponseHandler
+
+from .waking import wake
 
 if TYPE_CHECKING:
-    from aiohttp.client_proto import ResponseHandler
     from aiohttp.http import RawResponseMessage
 
     Head = tuple[RawResponseMessage, aiohttp.StreamReader]
@@ -88,6 +91,60 @@ async def read_head(protocol: ResponseHandler) -> Head:
             return head
 
 
+class PromptProtocol(ResponseHandler):
+    """The protocol of a connection whose reader goes on as soon as bytes have come.
+
+    Not before the parser is through with them: what the reader does may close the
+    connection.
+
+    Args:
+        loop: The running loop.
+
+    Attributes:
+        waiter: What a reader waits for, once it has come.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop)
+        self.waiter: asyncio.Future[None] | None = None
+
+    def data_received(self, data: bytes) -> None:
+        """Take in what has arrived; called by the transport.
+
+        Args:
+            data: The bytes; none if they are those the parser had kept.
+        """
+        super().data_received(data)
+        if self.waiter is not None:
+            self._wake_reader()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Take note of the end of the connection; called by the transport.
+
+        Args:
+            exc: Why it ended, if that was an error.
+        """
+        super().connection_lost(exc)  # a decompressor may have had some bytes left
+        if self.waiter is not None:
+            self._wake_reader()
+
+    def _wake_reader(self) -> None:
+        waiter, self.waiter = self.waiter, None
+        if waiter is not None:
+            wake(waiter)
+
+    def feed_data(self, data: Head, size: int = 0) -> None:
+        """Take in a response head; called by aiohttp's protocol.
+
+        Args:
+            data: The head, and the reader of the body.
+            size: Nothing.
+        """
+        if self._waiter is not None:
+            self.waiter, self._waiter = self._waiter, None
+        super().feed_data(data, size)
+
+
 class PlainReader(aiohttp.StreamReader):
     """The reader of a body of which nobody asks where its HTTP chunks end.
 
@@ -112,9 +169,8 @@ class PlainReader(aiohttp.StreamReader):
         pieces.append(data)
         waiter = self._waiter
         if waiter is not None:  # so this is the only piece, and about to be taken
-            self._waiter = None
-            if not waiter.done():
-                waiter.set_result(None)
+            protocol: Any = self._protocol  # see `make_plain`
+            self._waiter, protocol.waiter = None, waiter
         elif self._size > self._high_water or len(pieces) > self._high_water_chunks:
             self._protocol.pause_reading()
         return False
@@ -133,9 +189,12 @@ def make_plain(content: aiohttp.StreamReader) -> bool:
         content: The reader, from which nothing was read yet.
 
     Returns:
-        Whether it is a `PlainReader` now; one that is not aiohttp's own is left alone.
+        Whether it is a `PlainReader` now; one that is not aiohttp's own, or has another
+        protocol than a `PromptProtocol`, is left alone.
     """
     if type(content) is not aiohttp.StreamReader:
+        return False
+    if type(content._protocol) is not PromptProtocol:
         return False
     content.__class__ = PlainReader
     content._http_chunk_splits = None
@@ -291,10 +350,8 @@ def _refuses_line_breaks() -> bool:
 
 def _is_known() -> bool:
     """Whether a sample comes through as it should."""
-    from aiohttp.client_proto import ResponseHandler  # noqa: PLC0415
-
     sample: Any = _Sample()
-    protocol = ResponseHandler(loop=sample)
+    protocol = PromptProtocol(sample)
     protocol.transport = sample
     sent = head_of("POST / HTTP/1.1", {"Host": "a"}) + b"{}"
     reading = read_head(write(protocol, sent))
@@ -338,3 +395,15 @@ def _is_known_for_sure() -> bool:
 
 KNOWN: Final = _is_known_for_sure()
 """Whether aiohttp is what this module takes it for."""
+
+
+def make_prompt(connector: aiohttp.TCPConnector) -> None:
+    """Have a connector make its connections with a `PromptProtocol`.
+
+    Args:
+        connector: A new one. If it does not make them as is known, it is left alone.
+    """
+    made = getattr(connector, "_factory", None)
+    if KNOWN and isinstance(made, partial) and made.func is ResponseHandler:
+        make: Any = partial(PromptProtocol, *made.args, **made.keywords)
+        connector._factory = make

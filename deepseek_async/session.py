@@ -25,6 +25,7 @@ from .errors import (
     ConfigurationError,
     DeepSeekError,
 )
+from .inside import make_prompt
 from .opening import Connector, Opening
 from .request import WireRequest
 from .retry import RetryBudget, RetryPolicy
@@ -84,6 +85,7 @@ class LoopSession:
         # The slots above are the only limit: aiohttp's own would count the wait for a
         # connection as a connect timeout.
         connector = Connector(limit=0, ssl=manager.ssl_context or True)
+        make_prompt(connector)
         self.http = aiohttp.ClientSession(
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),

@@ -55,6 +55,7 @@ from deepseek_async.testing import (
     Stall,
     Status,
 )
+from deepseek_async.testing.reply import Reply
 
 FLASH = "deepseek-flash"
 MESSAGES = [{"role": "user", "content": "Where does the Rhine begin?"}]
@@ -715,6 +716,18 @@ async def failure_of(call: Awaitable[object]) -> DeepSeekError:
     return caught.value
 
 
+class LateRefusal(Status, frozen=True, kw_only=True):
+    """A refusal that leaves time for others to join the call."""
+
+    status: int = 400
+
+    def instead(self) -> Reply:
+        """Return the late error."""
+        reply = super().instead()
+        reply.delay = 0.1
+        return reply
+
+
 async def test_a_joined_call_has_nothing_of_anothers_turn(
     emulator: DeepSeekEmulator,
 ) -> None:
@@ -732,7 +745,7 @@ async def test_a_joined_call_has_nothing_of_anothers_turn(
         completions = client.chat.completions
         asked: dict[str, Any] = {"model": FLASH, "messages": MESSAGES, "tools": [look]}
         emulator.answer = answer
-        emulator.script(Fault(), Status(status=400), Status(status=400))
+        emulator.script(Fault(), Status(status=400), LateRefusal())
         with pytest.raises(BadRequestError) as first:
             await completions.run_tools(**asked)
         assert first.value.so_far is not None

@@ -1,0 +1,45 @@
+"""Let a task go on in the very callback that brought what it waits for.
+
+A future whose result is set has the loop call the waiting task in its next iteration,
+which asks the system for events once more before it does. For one chunk that is alone
+in its packet this costs about as much as decoding it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextvars import Context
+from typing import NoReturn
+
+_Waiting = tuple[Callable[[asyncio.Future[None]], object], Context]
+
+
+def wake(waiter: asyncio.Future[None]) -> None:
+    """Set a future's result, and let the one task that waits for it go on at once.
+
+    If anything about the future or the moment is not as usual, the loop does it later,
+    as it would for any future.
+
+    Args:
+        waiter: The future. One that is done, as after a cancellation, is left alone.
+    """
+    if waiter.done():
+        return
+    waiting: list[_Waiting] | None = getattr(waiter, "_callbacks", None)
+    if not waiting or len(waiting) > 1 or asyncio.current_task() is not None:
+        waiter.set_result(None)
+        return
+    callback, context = waiting[0]
+    waiter.remove_done_callback(callback)
+    waiter.set_result(None)
+    try:
+        context.run(callback, waiter)
+    except BaseException as error:  # noqa: BLE001 - to end the loop is the loop's part
+        # A task keeps its exceptions to itself, but for those which end a program;
+        # and uvloop takes any that leaves a protocol for the connection's failure.
+        waiter.get_loop().call_soon(_raise, error)
+
+
+def _raise(error: BaseException) -> NoReturn:
+    raise error
