@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from .codec import Codec, excerpt_of, find_error, status_error, stream_error
 from .errors import (
@@ -13,6 +13,7 @@ from .errors import (
     ConnectionLostError,
     DeepSeekError,
     EmptyResponseError,
+    RateLimitError,
     ResponseDecodeError,
     TruncatedResponseError,
 )
@@ -24,6 +25,9 @@ from .transport import LiveResponse, unexpected_content
 from .types.meta import Answer, Attempt, ResponseMeta
 
 A = TypeVar("A", bound=Answer)
+
+_ROOM_PATIENCE: Final = 30.0
+"""Seconds for which a refused call waits for a batch to make room."""
 
 
 class Call:
@@ -141,7 +145,7 @@ class Call:
             raise failure.with_traceback(None)  # its frames hold the transport
         if wait:
             self._wake = asyncio.Event()
-            await self._manager.sleep(wait, self._wake)
+            await self._manager.sleep(wait, self._wake, self._room_after(failure))
             self._wake = None
 
     def failed(
@@ -196,6 +200,12 @@ class Call:
             self.wants_fresh = True
             return 0.0
         return wait if self._manager.budget.spend(now) else None
+
+    def _room_after(self, failure: APIError) -> float | None:
+        """Seconds for which a refused call may wait for a batch to make room."""
+        if not isinstance(failure, RateLimitError) or failure.retry_after is not None:
+            return None
+        return min(_ROOM_PATIENCE, self.deadline_at - self._loop.time())
 
     def succeeded(self, response: LiveResponse) -> ResponseMeta:
         """Describe the call after its last, successful attempt.

@@ -12,9 +12,10 @@ import asyncio
 import os
 import ssl
 import threading
-from collections.abc import AsyncGenerator, Mapping
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import suppress
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 import aiohttp
 import anyio
@@ -24,6 +25,7 @@ from .errors import (
     ClientClosedError,
     ConfigurationError,
     DeepSeekError,
+    RateLimitError,
 )
 from .inside import make_prompt
 from .opening import Connector, Opening
@@ -34,6 +36,8 @@ from .settings import USER_AGENT, APIKey, BaseURL
 from .timeouts import NEVER, Timeouts, deadline_error
 from .transport import LiveResponse, open_response
 from .watch import Watch
+
+T = TypeVar("T")
 
 DEFAULT_MAX_CONNECTIONS: Final = 500
 """The account limit of `deepseek-v4-pro`, and safely below the usual 1,024 open files.
@@ -57,6 +61,7 @@ class LoopSession:
     """
 
     __slots__ = (
+        "batched",
         "closer",
         "closing",
         "http",
@@ -65,6 +70,7 @@ class LoopSession:
         "loop",
         "openings",
         "pid",
+        "refused",
         "sender",
         "sleepers",
         "slots",
@@ -77,6 +83,9 @@ class LoopSession:
         self.live: set[LiveResponse] = set()
         self.openings: set[Opening] = set()
         self.sleepers: set[asyncio.Event] = set()
+        #: Requests of batches on the wire, and calls that wait for one of them to end.
+        self.batched = 0
+        self.refused: deque[asyncio.Event] = deque()
         self.watch = Watch(self.loop)
         self.slots = anyio.Semaphore(manager.max_connections, fast_acquire=True)
         self.closing = False
@@ -115,6 +124,15 @@ class LoopSession:
     def close_soon(self) -> None:
         """Close in a task of its own. Called in the session's own loop."""
         self.closer = self.loop.create_task(self.close())
+
+    def make_room(self, places: int) -> None:
+        """A request of a batch has ended: calls that were refused may try again.
+
+        Args:
+            places: How many; all when no batch is on the wire any more.
+        """
+        for _ in range(places if self.batched else len(self.refused)):
+            self.refused.popleft().set()
 
     def take_slot(self) -> bool:
         """Take a connection slot if there is a free one."""
@@ -223,12 +241,34 @@ class SessionManager:
 
     @property
     def under_way(self) -> int:
-        """Requests of the running loop on the wire or waiting for a slot."""
+        """Requests of the loop on the wire, or waiting for a slot or a retry."""
         found = self._sessions.get(asyncio.get_running_loop())
         if found is None:
             return 0
-        waiting = found.slots.statistics().tasks_waiting
+        waiting = found.slots.statistics().tasks_waiting + len(found.sleepers)
         return self.max_connections - found.slots.value + waiting
+
+    async def batched(self, send: Callable[[], Awaitable[T]]) -> T:
+        """Send a request of a batch, which makes room for other calls when it ends.
+
+        Args:
+            send: Sends it.
+
+        Raises:
+            DeepSeekError: That of the sending. A refusal makes no room.
+        """
+        session = self._session() or await self._make_session()
+        session.batched += 1
+        has_made_room = True
+        try:
+            return await send()
+        except RateLimitError:
+            has_made_room = False
+            raise
+        finally:
+            session.batched -= 1
+            if session.refused:
+                session.make_room(1 if has_made_room else 0)
 
     def with_defaults(self, timeouts: Timeouts, retry: RetryPolicy) -> SessionManager:
         """A view of this manager with other defaults: the connections are the same."""
@@ -340,24 +380,33 @@ class SessionManager:
             merged[name] = value  # in place of any that differs only in case
         return merged
 
-    async def sleep(self, seconds: float, wake: asyncio.Event) -> None:
+    async def sleep(
+        self, seconds: float, wake: asyncio.Event, room: float | None = None
+    ) -> None:
         """Wait, but not beyond the closing of the client.
 
         Args:
             seconds: How long.
             wake: Ends the wait early when set.
+            room: For how long to wait instead if a batch of this client is on the
+                wire, until it has made room.
 
         Raises:
             ClientClosedError: The client was closed meanwhile.
         """
         session = self._session() or await self._make_session()
         session.sleepers.add(wake)
+        if room is not None and session.batched:
+            seconds = room
+            session.refused.append(wake)
         try:
             with suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
                     await wake.wait()
         finally:
             session.sleepers.discard(wake)
+            if wake in session.refused:
+                session.refused.remove(wake)
         if session.closing:
             message = "the client was closed during the call"
             raise ClientClosedError(message)

@@ -28,7 +28,7 @@ _TICK: Final = 0.05
 class _Episode:
     """The refusals of what had been sent when refusals began."""
 
-    __slots__ = ("began", "held", "refused", "stated", "until")
+    __slots__ = ("began", "held", "is_felt", "refused", "stated", "until")
 
     def __init__(self, began: float, held: int, until: float) -> None:
         self.began = began
@@ -36,6 +36,8 @@ class _Episode:
         self.until = until
         self.refused = 0
         self.stated: int | None = None
+        #: Whether no more had been sent because the first few go ahead.
+        self.is_felt = False
 
 
 class Adaptive(Admission):
@@ -94,6 +96,7 @@ class Adaptive(Admission):
         """Change the limit, which is followed from there on."""
         super().set(count, now)
         self._most = max(self._most, count)
+        self._feels_until = -inf
 
     def admits(self, now: float, others: int = 0) -> bool:
         """See `Admission.admits`."""
@@ -114,6 +117,8 @@ class Adaptive(Admission):
         """See `Admission.sent`."""
         self._advance(now)
         super().sent(now)
+        if self._feels_until == inf:
+            self._feels_until = now + self.FEEL_FOR
 
     def answered(self, now: float) -> None:
         """Count an answer, which pays for a part of a probe."""
@@ -127,6 +132,7 @@ class Adaptive(Admission):
         """Count a failure; many of them lower the limit."""
         self._advance(now)
         super().failed(now, is_new=is_new)
+        self._feels_until = -inf  # this says nothing of how much room there is
         self._note(is_bad=True)
         enough = len(self._outcomes) >= _OVERLOAD_SAMPLE // 5
         if not enough or self._bad < _OVERLOAD_SHARE * len(self._outcomes):
@@ -147,7 +153,7 @@ class Adaptive(Admission):
     def rejected(self, now: float, sent_at: float, stated: int | None) -> None:
         """Count a refusal, and obey the limit that it states."""
         self._advance(now)
-        held = self.in_flight
+        held, is_feeler = self.in_flight, now < self._feels_until
         super().rejected(now, sent_at, stated)
         self._is_ramping = False
         self._recover_to = 0.0
@@ -157,6 +163,7 @@ class Adaptive(Admission):
             self._round_trip = min(now - sent_at, self.LONGEST_FREEZE)
             until = now + self.FREEZE * self._round_trip
             episode = self._episode = _Episode(now, held, until)
+            episode.is_felt = is_feeler
         if episode is not None and sent_at <= episode.began:
             episode.refused += 1
         if stated is not None:
@@ -177,7 +184,6 @@ class Adaptive(Admission):
         if self._at is None:
             self._changed(now, "start")
             self._hold_until = now + self.FIRST_LOOK
-            self._feels_until = now + self.FEEL_FOR
         elapsed = now - max(self._at or now, self._hold_until)
         self._at = now
         self._step_until += max(0.0, elapsed - _TICK)  # stalled, one hears nothing
@@ -218,6 +224,8 @@ class Adaptive(Admission):
         self._cut_at = now
         self._hold_until = now + self.HOLD
         self._step = 0.0
+        if episode.is_felt:
+            self._credit = 1.0  # there may be room for far more than were sent
         self._changed(now, "refused")
 
     def _probe(self, now: float) -> None:

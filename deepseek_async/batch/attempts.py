@@ -60,6 +60,7 @@ class Attempts:
         retries: Requests that wait for another attempt.
         payments: What retries are paid from.
         has_answered: Whether there was any answer.
+        last_failure: The latest failure of an attempt.
         crash: A fault of this library or of `send`, to be raised.
         fatal: Why no further request can succeed, by the latest outcome, with its
             error.
@@ -85,6 +86,7 @@ class Attempts:
         )
         self._loop = asyncio.get_running_loop()
         self.has_answered = False
+        self.last_failure: DeepSeekError | None = None
         self.crash: Exception | None = None
         self.fatal: tuple[str, DeepSeekError] | None = None
         self._send = send
@@ -209,6 +211,7 @@ class Attempts:
 
     def _failed(self, item: Item, error: DeepSeekError, sent_at: float) -> None:
         now = self._loop.time()
+        self.last_failure = error
         kind = kind_of(error)
         if isinstance(error, RateLimitError):
             self._limit.rejected(now, sent_at, error.concurrency_limit)

@@ -24,7 +24,9 @@ from .results import Finished, Tokens
 
 NANO: Final = 1_000_000_000
 _PER_TOKEN: Final = 1000  # dollars per million tokens -> nano-dollars per token
-_GUESSED_OUTPUT: Final = 8192
+GUESSED_OUTPUT: Final = 8192
+"""Tokens that an answer without a bound is taken for, until longer ones come."""
+
 _BOUNDARY: Final = timedelta(minutes=15)
 _IMAGE: Final = b'"image_url"'
 _IMAGE_TOKENS: Final = 4096
@@ -56,6 +58,9 @@ class Budget(Struct, kw_only=True, frozen=True):
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:
             value = getattr(self, name)
+            if name == "max_failure_ratio" and _is_ceiling(value) and value > 1:
+                message = "Budget.max_failure_ratio is a share: at most 1"
+                raise ConfigurationError(message)
             if value is None or (_is_ceiling(value) and name in _MAY_BE_BROKEN):
                 continue
             if not (_is_ceiling(value) and isinstance(value, int)):
@@ -189,7 +194,7 @@ class Ledger:
         self.reserved = self.reserved_tokens = 0
         self.recorded = self.recorded_tokens = 0
         self.unpriced = 0
-        self._largest_output = _GUESSED_OUTPUT
+        self._largest_output = GUESSED_OUTPUT
         limit = budget.max_cost
         self.max_cost = None if limit is None else int(Decimal(str(limit)) * NANO)
         self.max_tokens = budget.max_tokens

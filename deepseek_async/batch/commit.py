@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from time import monotonic
 from typing import Final
 
@@ -52,6 +53,7 @@ class Committer:
         self._finished: list[Finished] = []
         self._told: list[Callable[[], None]] = []
         self._wake = asyncio.Event()
+        self._hurry = asyncio.Event()
         self._is_closing = False
 
     def add(self, line: bytes, finished: Finished) -> None:
@@ -79,19 +81,23 @@ class Committer:
             while self._lines:
                 lines, finished, told = self._lines, self._finished, self._told
                 self._lines, self._finished, self._told = [], [], []
-                await self._commit(b"".join(lines), len(finished))
+                await self._commit(b"".join(lines))
                 for then in told:
                     then()
                 self._deliver(finished)
             if self._is_closing:
                 return
 
+    def hurry(self) -> None:
+        """Try no longer when the disk is full or fails."""
+        self._hurry.set()
+
     def close(self) -> None:
         """Let `run` end once all is committed."""
         self._is_closing = True
         self._wake.set()
 
-    async def _commit(self, data: bytes, count: int) -> None:
+    async def _commit(self, data: bytes) -> None:
         wait, give_up_at = _FIRST_WAIT, monotonic() + self._patience
         while self.failure is None:
             try:
@@ -105,18 +111,20 @@ class Committer:
                 self.is_stuck = False
                 return
             self.is_stuck = True
-            if monotonic() >= give_up_at:
-                self._give_up(cause, count)
+            if monotonic() >= give_up_at or self._hurry.is_set():
+                self._give_up(cause)
                 return
             await anyio.to_thread.run_sync(self._journal.recover_from, cause)
-            await asyncio.sleep(wait)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(wait):
+                    await self._hurry.wait()
             wait = min(_LONGEST_WAIT, 2 * wait)
 
-    def _give_up(self, cause: OSError, count: int) -> None:
+    def _give_up(self, cause: OSError) -> None:
         message = (
             f"the journal cannot be written ({self._journal.position}): "
-            f"{cause.strerror or cause}; {count} results or more were handed out "
-            "without a record and would be asked for again by a resumed run"
+            f"{cause.strerror or cause}; the results that came last are handed out "
+            "without a record, and a resumed run would ask for them again"
         )
         self.failure = JournalError(message)
         self.failure.__cause__ = cause

@@ -25,7 +25,7 @@ class Cover:
         write: Makes a line durable, then calls back.
     """
 
-    __slots__ = ("_cost", "_is_asking", "_ledger", "_tokens", "_write")
+    __slots__ = ("_cost", "_is_asking", "_ledger", "_left", "_tokens", "_write")
 
     def __init__(
         self, ledger: Ledger, write: Callable[[bytes, Callable[[], None]], None]
@@ -33,8 +33,8 @@ class Cover:
         self._ledger = ledger
         self._write = write
         self._is_asking = False
-        # Nothing is sent yet: what runs before have left.
-        self._cost, self._tokens = ledger.unrecorded
+        # Nothing is sent yet: what runs before have left, which needs no room.
+        self._cost, self._tokens = self._left = ledger.unrecorded
 
     def allows(self, asked: Amount) -> bool:
         """Whether a request may be sent; if not, what it takes is asked for.
@@ -54,8 +54,8 @@ class Cover:
     def _ask(self, cost: int, tokens: int) -> None:
         self._is_asking = True
         # Requests may be sent under the line before while this one is written.
-        cost = max(self._cost, cost + cost // _ROOM_SHARE)
-        tokens = max(self._tokens, tokens + tokens // _ROOM_SHARE)
+        cost = max(self._cost, cost + (cost - self._left[0]) // _ROOM_SHARE)
+        tokens = max(self._tokens, tokens + (tokens - self._left[1]) // _ROOM_SHARE)
         self._write(held_line(cost, tokens), lambda: self._allow(cost, tokens))
 
     def _allow(self, cost: int, tokens: int) -> None:

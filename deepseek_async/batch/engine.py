@@ -220,6 +220,7 @@ class Engine:
         if now >= self._ends:
             self.stop("wall_time")
         elif self.waiting_for is None and self._gives_up(now):
+            self.last_error = self._attempts.last_failure
             self.stop("stalled")
 
     def _closed_for(self, now: float, others: int) -> float:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from decimal import Decimal
+from typing import Final
 
 from .admission import Admission, LimitChange
 from .budget import Ledger, dollars
@@ -13,6 +15,8 @@ from .progress import Progress, Pulse
 from .report import BatchReport, Tally
 from .source import Source
 
+_CENTS_OF_A_CENT: Final = Decimal("0.000001")
+
 
 class Figures:
     """Makes figures of what the parts of a batch have counted.
@@ -22,15 +26,22 @@ class Figures:
         ledger: Money.
         limit: The limit and its history.
         plan: The cache-aware order.
+        shards: Among how many the rows are shared.
     """
 
     def __init__(
-        self, tally: Tally, ledger: Ledger, limit: Admission, plan: PrefixPlan
+        self,
+        tally: Tally,
+        ledger: Ledger,
+        limit: Admission,
+        plan: PrefixPlan,
+        shards: int,
     ) -> None:
         self._tally = tally
         self._ledger = ledger
         self._limit = limit
         self._plan = plan
+        self._shards = shards
         self._pulse = Pulse()
         self._source: Source | None = None
         self._cut = 0
@@ -55,8 +66,12 @@ class Figures:
         source = self._source
         if source is None:
             return None
-        count = source.total if source.has_rows else source.count
-        return None if count is None else count - self._tally.other_shards
+        ours = source.count - self._tally.other_shards
+        if not source.has_rows:
+            return ours
+        if source.total is None or source.total < source.count:
+            return None  # it has grown since, or the caller has miscounted
+        return ours + (source.total - source.count) // self._shards
 
     def progress(self, engine: Engine | None) -> Progress:
         """How far it is."""
@@ -69,6 +84,7 @@ class Figures:
         projected = None
         if left is not None and tally.done:
             projected = cost * (tally.done + left) / tally.done
+            projected = projected.quantize(_CENTS_OF_A_CENT)
         return Progress(
             done=tally.done,
             skipped=tally.skipped,

@@ -6,12 +6,14 @@ import csv
 import gzip
 import importlib
 import io
+import json
 import re
 import sys
 import zlib
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
+from time import monotonic
 from typing import Any, BinaryIO, Final, TypeAlias, cast
 
 import msgspec
@@ -28,8 +30,12 @@ _MAX_LINE: Final = 256 * 1024 * 1024
 _ROWS_AT_ONCE: Final = 256
 _BOM: Final = b"\xef\xbb\xbf"
 _BYTE: Final = r"\(byte (\d+)\)"
+_HALF: Final = rb"(?i)\\ud[89ab]..(?!\\ud[c-f])"
 _COUNTED: Final = 256 * 1024 * 1024
-"""JSON lines up to this size, in bytes, are counted beforehand: within a second."""
+"""JSON lines up to this size, in bytes, are counted beforehand."""
+
+_COUNTING: Final = 1.0
+"""For how long, in seconds; a file of very many lines has no count."""
 
 
 def rows(path: Path) -> Rows:
@@ -64,10 +70,19 @@ def count_of(path: Path) -> int | None:
         is_plain = _READERS.get(kind) is _json_lines and not packing
         if is_plain and path.stat().st_size <= _COUNTED:
             with path.open("rb") as file:
-                return sum(not line.isspace() for line in file)
+                return _count_lines(file)
     except (OSError, ValueError, MissingExtraError):
         pass  # told by whoever reads the rows
     return None
+
+
+def _count_lines(file: BinaryIO) -> int | None:
+    count, until = 0, monotonic() + _COUNTING
+    for number, line in enumerate(file):
+        count += not line.isspace()
+        if not number % 4096 and monotonic() > until:
+            return None
+    return count
 
 
 def open_rows(file: BinaryIO) -> Rows:
@@ -190,15 +205,33 @@ def _json_rows(file: BinaryIO, name: str, place: str) -> Rows:
         try:
             row = decode(text)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            row = _invalid(f"{name} line {number}", error)
+            row = _invalid(f"{name} line {number}", text, error)
         yield f"{name} line", number, row
 
 
-def _invalid(where: str, error: Exception) -> InvalidRequestError:
+def _invalid(where: str, text: bytes, error: Exception) -> InvalidRequestError:
     found = re.search(_BYTE, str(error))
     column = f" column {int(found[1]) + 1}" if found else ""
     what = re.sub(_BYTE, "", str(error)).strip()
+    if found is None and isinstance(error, msgspec.DecodeError):
+        number, what = _unlocated(text)
+        column = f" column {number}"
     return InvalidRequestError(f"{where}{column}: not valid JSON: {what}")
+
+
+def _unlocated(text: bytes) -> tuple[int, str]:
+    """The column of an error that msgspec does not locate, and what is wrong there."""
+    try:
+        json.loads(text.rstrip(b"\r\n"))
+    except json.JSONDecodeError as error:
+        return error.colno, error.msg
+    except (UnicodeDecodeError, RecursionError):
+        pass
+    else:
+        found = re.search(_HALF, text)
+        if found is not None:
+            return found.start() + 1, "half of a surrogate pair"
+    return len(text.rstrip()) + 1, "the line ends too early"
 
 
 def _csv_rows(path: Path, packing: str) -> Rows:

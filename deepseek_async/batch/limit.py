@@ -48,7 +48,8 @@ class Limit:
 
         Args:
             start: The number to begin with. Four go first; the rest follows after
-                0.15 seconds or the first answer, unless one was refused.
+                0.15 seconds or the first outcome. If some of the four are refused,
+                the limit grows from what was admitted, twice as far each time.
             most: Never more than this.
             least: Never fewer than this.
 

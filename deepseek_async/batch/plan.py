@@ -8,12 +8,12 @@ from typing import Final
 from msgspec import Struct
 
 from ..retry import RetryPolicy
-from .budget import Tariff, dollars
+from .budget import GUESSED_OUTPUT, Tariff, dollars
 from .index import Index
 from .intake import Intake
 from .item import Item
 from .options import Settings
-from .report import Tally
+from .report import Tally, printable
 from .source import BatchSource, Source
 
 BYTES_PER_TOKEN: Final = 3.6
@@ -55,6 +55,8 @@ class Plan(Struct, kw_only=True, frozen=True):
         unpriced: Requests for models without a known price.
         seconds: Time if a request takes `latency` at `concurrency` at a time, and no
             less than one takes.
+        unbounded: Requests without `max_tokens`: their answers may be longer, and the
+            upper figures are guesses.
     """
 
     requests: int
@@ -72,13 +74,14 @@ class Plan(Struct, kw_only=True, frozen=True):
     cost_peak: Decimal
     unpriced: int
     seconds: float
+    unbounded: int = 0
 
     def to_table(self) -> str:
         """The plan as text, for people."""
         is_priced = not self.unpriced or self.unpriced < self.requests
+        most = "at most" if not self.unbounded else "about"
         lines = [
             ("requests", f"{self.requests:,}"),
-            ("done before", f"{self.skipped:,}"),
             ("invalid", f"{self.invalid:,}"),
             ("identical", f"{self.duplicates:,}"),
             (
@@ -86,7 +89,7 @@ class Plan(Struct, kw_only=True, frozen=True):
                 f"{self.prompt_tokens:,} "
                 f"({self.prompt_tokens_low:,} to {self.prompt_tokens_high:,})",
             ),
-            ("output tokens", f"at most {self.output_tokens_most:,}"),
+            ("output tokens", f"{most} {self.output_tokens_most:,}"),
             (
                 "cost off peak",
                 f"${self.cost_low:.6f} to ${self.cost_off_peak:.6f}"
@@ -95,15 +98,20 @@ class Plan(Struct, kw_only=True, frozen=True):
             ),
             (
                 "cost at peak",
-                f"at most ${self.cost_peak:.6f}" if is_priced else "unknown",
+                f"{most} ${self.cost_peak:.6f}" if is_priced else "unknown",
             ),
             ("time", f"about {self.seconds:,.0f} s"),
         ]
+        if self.skipped:
+            lines.insert(1, ("done before", f"{self.skipped:,}"))
+        if self.unbounded:
+            told = f"{self.unbounded:,}, each taken for {GUESSED_OUTPUT:,} tokens"
+            lines.append(("no max_tokens", told))
         if self.unpriced:
             lines.append(("without a price", f"{self.unpriced:,}"))
         width = max(len(name) for name, _ in lines)
         shown = [f"{name:<{width}}  {value}" for name, value in lines]
-        shown += [row.reason for row in self.invalid_rows[:_IN_TABLE]]
+        shown += [printable(row.reason) for row in self.invalid_rows[:_IN_TABLE]]
         if self.invalid > _IN_TABLE:
             shown.append(f"... and {self.invalid - _IN_TABLE:,} more that are invalid")
         return "\n".join(shown)
@@ -116,6 +124,7 @@ class _Sums:
         self.output = 0
         self.low = self.off_peak = self.peak = 0.0
         self.unpriced = 0
+        self.unbounded = 0
 
 
 async def make_plan(
@@ -178,12 +187,14 @@ async def make_plan(
         cost_peak=dollars(round(sums.peak)),
         unpriced=sums.unpriced,
         seconds=max(sums.requests / concurrency, min(sums.requests, 1)) * latency,
+        unbounded=sums.unbounded,
     )
 
 
 def _add(sums: _Sums, item: Item, tariff: Tariff) -> None:
     size = len(item.wire.body)
-    most = 8192 if item.max_tokens is None else item.max_tokens
+    most = GUESSED_OUTPUT if item.max_tokens is None else item.max_tokens
+    sums.unbounded += item.max_tokens is None
     sums.requests += 1
     sums.bytes += size
     sums.output += most

@@ -217,12 +217,7 @@ def seal(encoded: bytes) -> bytes:
 def is_whole(line: bytes) -> bool:
     """Whether a line, newline included, is a record as it was written."""
     start, tail = line[: -_TAIL - 1], line[-_TAIL - 1 :]
-    if tail[:6] != _MARK or tail[14:] != b'"}\n':
-        return False
-    try:
-        return int(tail[6:14], 16) == zlib.crc32(start)
-    except ValueError:
-        return False
+    return tail == b'%b%08x"}\n' % (_MARK, zlib.crc32(start))
 
 
 def to_result(record: Record) -> BatchResult:

@@ -119,11 +119,18 @@ class BatchReport(Struct, kw_only=True, frozen=True):
             lines.append(("stopped", self.stop_reason))
         width = max(len(name) for name, _ in lines)
         shown = [f"{name:<{width}}  {value}" for name, value in lines]
-        shown += [f"first {kind}: {text}" for kind, text in self.examples.items()]
+        shown += [
+            printable(f"first {kind}: {text}") for kind, text in self.examples.items()
+        ]
         return "\n".join(shown)
 
     def _failed_before(self) -> str:
         return f", {self.failed_before:,} of them failed" if self.failed_before else ""
+
+
+def printable(text: str) -> str:
+    """One line of text, with escapes for what a terminal would obey."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def _span(values: list[int]) -> str:

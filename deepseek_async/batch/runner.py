@@ -73,7 +73,9 @@ class Batch:
         self._ledger = Ledger(settings.budget or Budget(), self._tariff)
         self._watch = Watch(settings.budget or Budget(), self._tally)
         self._plan = PrefixPlan(_LOOK_AHEAD, SETTLE)
-        self._figures = Figures(tally, self._ledger, limit.admission, self._plan)
+        self._figures = Figures(
+            tally, self._ledger, limit.admission, self._plan, settings.shard[1]
+        )
         self._delivery = Delivery(in_order=settings.order == "input")
         self._twins = Twins() if settings.dedupe else None
         # What reading may raise is raised here, where the caller wrote it.
@@ -312,7 +314,9 @@ class Batch:
         result = finished.result
         if isinstance(result, BatchFailed):
             self._tally.fail(result)
-            reason = self._watch.judge(result.error, was_sent=finished.was_sent)
+            reason = self._watch.judge(
+                result.error, is_news=finished.was_sent and not self._had_failed(result)
+            )
             if reason is not None:
                 self._stop_for(reason, result.error)
         else:
@@ -327,6 +331,11 @@ class Batch:
 
     def _rejected(self, rejected: Rejected) -> None:
         self._finished(Finished(rejected.result, rejected.digest, 0, was_sent=False))
+
+    def _had_failed(self, result: BatchFailed) -> bool:
+        """Whether a run before had the same outcome: it did not end the batch."""
+        journal = self._journal
+        return journal is not None and journal.index.status(result.index) != 0
 
     def _durable(self, group: list[Finished]) -> None:
         assert self._engine is not None  # noqa: S101 - it runs
@@ -385,6 +394,8 @@ class Batch:
     def _signalled(self, count: int) -> None:
         if self._engine is not None:
             self._engine.stop("interrupted", drain=count == 1)
+        if self._committer is not None and count > 1:
+            self._committer.hurry()
 
     # What the engine asks
 

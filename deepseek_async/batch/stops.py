@@ -17,7 +17,7 @@ MESSAGES: Final = {
     "balance": "the account has run out of money",
     "spend_limit": "the client's spend limit is used up",
     "systematic": f"the first {_SAME_FAILURE} requests all failed alike",
-    "cost": "a further request, which max_tokens bounds, could exceed Budget.max_cost",
+    "cost": "a further request could exceed Budget.max_cost; max_tokens= bounds it",
     "tokens": "a further request could exceed Budget.max_tokens",
     "failures": "Budget.max_failures is exceeded",
     "failure_ratio": "Budget.max_failure_ratio is exceeded",
@@ -45,12 +45,12 @@ class Watch:
         self._first: tuple[str, str] | None = None
         self._same = 0
 
-    def judge(self, error: DeepSeekError, *, was_sent: bool) -> str | None:
+    def judge(self, error: DeepSeekError, *, is_news: bool) -> str | None:
         """Whether the batch must end after a request failed for good.
 
         Args:
             error: How it failed.
-            was_sent: Whether it ever reached the wire.
+            is_news: Whether it was sent, and had not failed in an earlier run.
 
         Returns:
             The reason, or `None`.
@@ -64,7 +64,7 @@ class Watch:
             and tally.failed > budget.max_failure_ratio * tally.done
         ):
             return "failure_ratio"
-        return self._systematic(error) if was_sent and not tally.ok else None
+        return self._systematic(error) if is_news and not tally.ok else None
 
     def _systematic(self, error: DeepSeekError) -> str | None:
         seen = type(error).__name__, error.message[:200]
@@ -77,5 +77,5 @@ def stopped(reason: str, last: DeepSeekError | None) -> BatchStoppedError:
     """The error for a batch that had to end."""
     message = f"the batch ended early: {MESSAGES.get(reason, reason)}"
     if last is not None:
-        message += f" ({type(last).__name__}: {last.message[:200]})"
+        message += f" ({type(last).__name__}: {str(last)[:300]})"
     return BatchStoppedError(message, reason=reason)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Protocol
 from urllib.parse import urlsplit
 
@@ -83,8 +84,8 @@ class ClientWire:
     async def _send(self, request: WireRequest) -> ChatCompletion:
         charge = self._meter.open(request.model, request.tag)
         try:
-            completion = await fetch(
-                self._manager, request, CHAT, is_complete=_has_choices
+            completion = await self._manager.batched(
+                partial(fetch, self._manager, request, CHAT, is_complete=_has_choices)
             )
         except DeepSeekError as error:
             if may_be_billed(error):

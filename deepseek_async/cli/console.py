@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import cast
 
 from rich.console import Console
 from rich.text import Text
@@ -36,27 +40,44 @@ def _console(*, stderr: bool) -> Console:
 
 def note(text: str) -> None:
     """Write a dimmed line to stderr."""
-    err().print(Text(safe(text), style="dim"), soft_wrap=True)
+    if sys.stderr.isatty():
+        err().print(Text(safe(text), style="dim"), soft_wrap=True)
+    else:
+        tell(safe(text))
+
+
+def tell(text: str) -> None:
+    """Write lines to stderr, if anybody reads it: what was done stays done."""
+    with suppress(OSError):
+        sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
 
 
 def warn(text: str) -> None:
     """Write one line that begins with `warning` to stderr."""
-    sys.stderr.write(f"{PROGRAM}: warning: {one_line(text)}\n")
+    tell(f"{PROGRAM}: warning: {one_line(text)}")
 
 
 def complain(text: str) -> None:
     """Write one line that begins with `error` to stderr."""
-    sys.stderr.write(f"{PROGRAM}: error: {one_line(text)}\n")
+    tell(f"{PROGRAM}: error: {one_line(text)}")
 
 
 def end(text: str) -> None:
     """Write a last line to stderr, over the `^C` that a terminal shows."""
     start = "\r" if sys.stderr.isatty() else ""
-    sys.stderr.write(f"{start}{text}\n")
+    tell(f"{start}{text}")
 
 
 def tolerate_any_character() -> None:
-    """Make the standard streams replace what their encoding cannot write."""
+    """Make the standard streams replace what their encoding cannot write.
+
+    A stream that was closed before the start is opened on nothing.
+    """
+    if cast("object", sys.stderr) is None:
+        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
+    if cast("object", sys.stdout) is None:
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from enum import IntEnum
 
 from ..errors import (
     AuthenticationError,
+    BatchError,
+    BatchStoppedError,
     ConfigurationError,
     DeepSeekError,
     InsufficientBalanceError,
     InvalidRequestError,
-    JournalError,
     MissingExtraError,
     PermissionDeniedError,
-    SourceError,
 )
 
 #: Errors that every further request of the same key would meet as well.
@@ -61,6 +63,17 @@ def code_of(error: DeepSeekError) -> ExitCode:
         return ExitCode.FATAL
     if isinstance(error, ConfigurationError | MissingExtraError):
         return ExitCode.CONFIGURATION
-    if isinstance(error, InvalidRequestError | SourceError | JournalError):
+    if isinstance(error, BatchStoppedError):
+        return ExitCode.FAILED
+    if isinstance(error, InvalidRequestError | BatchError):
         return ExitCode.USAGE
     return ExitCode.FAILED
+
+
+@contextmanager
+def usage_errors() -> Generator[None]:
+    """Have options that the library refuses be wrong usage, not configuration."""
+    try:
+        yield
+    except ConfigurationError as error:
+        raise CommandError(str(error)) from None

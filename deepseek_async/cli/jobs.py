@@ -29,9 +29,10 @@ from ..batch.upkeep import (
     repair,
     status as status_of,
 )
+from ..errors import BatchError, JournalError
 from .connection import connect, require_key
-from .console import complain, note
-from .exits import CommandError, ExitCode
+from .console import complain, note, tell
+from .exits import CommandError, ExitCode, code_of, usage_errors
 from .options import (
     BaseURL,
     Concurrency,
@@ -45,6 +46,7 @@ from .rows import row_options
 
 STOPPED: Final = 5
 _FATAL: Final = frozenset({"authentication", "permission", "balance"})
+_MENDED: Final = _FATAL | {"model", "systematic", "mismatch"}
 _CEILINGS: Final = frozenset(
     {"cost", "tokens", "failures", "failure_ratio", "wall_time", "spend_limit"}
 )
@@ -190,32 +192,44 @@ def run(  # noqa: PLR0913 - each is an option of the command line
         max_tokens=max_tokens,
         shard=shard,
     )
+    with usage_errors():
+        budget = Budget(
+            max_cost=None if max_cost is None else _money(max_cost),
+            max_failures=max_failures,
+            wall_time=wall_time,
+        )
     options |= {
         "journal": journal,
         "deadline": deadline,
         "off_peak": off_peak,
         "dedupe": dedupe,
         "retry_failed": retry_failed,
-        "budget": Budget(
-            max_cost=None if max_cost is None else _money(max_cost),
-            max_failures=max_failures,
-            wall_time=wall_time,
-        ),
+        "budget": budget,
         "progress": True,
         "signals": True,
     }
     running = _run(
         source, options, concurrency=concurrency, base_url=base_url, emulate=emulate
     )
-    report, stop = asyncio.run(running)
-    sys.stderr.write(report.to_table() + "\n")
+    report, failure = asyncio.run(running)
+    try:
+        if output is not None and not isinstance(failure, JournalError):
+            export_journal(journal, output, errors=errors)
+    finally:
+        tell(report.to_table())
+        if as_json:
+            sys.stdout.write(report.to_json().decode() + "\n")
     if report.stop_reason is not None:
-        note("the same command goes on where this run ended")
-    if as_json:
-        sys.stdout.write(report.to_json().decode() + "\n")
-    if output is not None:
-        export_journal(journal, output, errors=errors)
-    return exit_code(report, stop)
+        note(_going_on(report.stop_reason))
+    return exit_code(report, failure)
+
+
+def _going_on(reason: str) -> str:
+    if reason in _CEILINGS and reason != "wall_time":
+        return "the same command with a higher limit goes on where this run ended"
+    if reason in _MENDED:
+        return "the same command goes on where this run ended, once that is mended"
+    return "the same command goes on where this run ended"
 
 
 def _check_outputs(
@@ -253,25 +267,29 @@ async def _run(
     concurrency: int | None,
     base_url: str | None,
     emulate: bool,
-) -> tuple[BatchReport, BatchStoppedError | None]:
+) -> tuple[BatchReport, BatchError | None]:
     connections = concurrency or 2500
     async with connect(
         emulate=emulate, base_url=base_url, connections=connections
     ) as client:
-        batch: Batch = client.batch(source, concurrency=concurrency, **options)
+        with usage_errors():
+            batch: Batch = client.batch(source, concurrency=concurrency, **options)
         try:
             return await batch.run(), None
-        except BatchStoppedError as stop:
-            return batch.report, stop
+        except BatchError as error:
+            if not isinstance(error, BatchStoppedError) and not batch.report.attempts:
+                raise  # before anything was paid for
+            return batch.report, error
 
 
-def exit_code(report: BatchReport, stop: BatchStoppedError | None) -> int:
+def exit_code(report: BatchReport, failure: BatchError | None) -> int:
     """How a command ends after a run; why it ended early is told."""
-    if stop is not None:
-        complain(stop.message)
-        if stop.reason in _FATAL:
+    if failure is not None:
+        complain(failure.message)
+        reason = getattr(failure, "reason", None)
+        if reason in _FATAL:
             return ExitCode.FATAL
-        return STOPPED if stop.reason in _CEILINGS else ExitCode.FAILED
+        return STOPPED if reason in _CEILINGS else code_of(failure)
     if report.stop_reason == "interrupted":
         return ExitCode.INTERRUPTED
     has_failures = report.failed or report.failed_before

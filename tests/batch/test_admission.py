@@ -10,6 +10,7 @@ import pytest
 from batch.fleet import Account
 from deepseek_async import ConfigurationError
 from deepseek_async.batch import Limit
+from deepseek_async.batch.admission import Admission
 
 
 @pytest.mark.parametrize("is_stating", [True, False])
@@ -103,7 +104,8 @@ def test_two_senders_share_an_account(starts: list[float], *, is_stating: bool) 
 def test_a_stated_limit_holds_at_once() -> None:
     """After a 429 that states a limit no more than that is admitted."""
     limit = Limit.adaptive(start=64).admission
-    limit.admits(-0.2)  # the moment in which only a few may go is over
+    limit.sent(-0.2)  # the moment in which only a few may go is over
+    limit.withdrawn()
     for _ in range(64):
         assert limit.admits(0.0)
         limit.sent(0.0)
@@ -243,3 +245,58 @@ def test_nonsense_is_refused(make: Callable[[], object]) -> None:
     """A limit is a whole number of at least 1."""
     with pytest.raises(ConfigurationError):
         make()
+
+
+# The first requests, and what they tell
+
+
+def _first_four(start: int = 32) -> Admission:
+    limit = Limit.adaptive(start=start).admission
+    for _ in range(4):
+        assert limit.admits(0.0)
+        limit.sent(0.0)
+    assert not limit.admits(0.0)
+    return limit
+
+
+def _fill(limit: Admission, now: float) -> int:
+    """Send what is admitted; how many are on the wire then."""
+    while limit.admits(now):
+        limit.sent(now)
+    return limit.in_flight
+
+
+def test_one_refusal_among_the_first_is_soon_outgrown() -> None:
+    """Of four requests one learns whether there is room, not how much."""
+    limit = _first_four()
+    limit.rejected(0.01, 0.0, None)
+
+    seen = [_fill(limit, 0.05 * tick) for tick in range(1, 40)]
+
+    assert max(seen[:10]) <= 3
+    assert seen[-1] >= 32
+
+
+def test_a_failure_among_the_first_says_nothing_of_room() -> None:
+    """The rest follows at once: only answers among many end a streak of failures."""
+    limit = _first_four()
+    limit.failed(0.01)
+
+    assert _fill(limit, 0.01) == 32
+
+
+def test_the_first_are_waited_for_from_when_they_are_sent() -> None:
+    """However long the first row takes."""
+    limit = Limit.adaptive(start=32).admission
+    assert limit.admits(0.0)
+    assert _fill(limit, 5.0) == 4
+    assert _fill(limit, 5.1) == 4
+    assert _fill(limit, 5.2) == 32
+
+
+def test_a_given_number_needs_no_feeling() -> None:
+    """Who sets the limit knows it."""
+    limit = _first_four()
+    limit.set(100, 0.0)
+
+    assert _fill(limit, 0.0) == 100

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import shutil
 import signal
 from collections.abc import AsyncIterator
@@ -41,12 +42,14 @@ from deepseek_async.batch import (
     JournalError,
     JournalMismatchError,
     Progress,
+    Settings,
     SourceError,
 )
 from deepseek_async.batch.catalogue import Catalogue, read_results
 from deepseek_async.batch.export import export
 from deepseek_async.batch.journal import Journal, read_manifest, segments
-from deepseek_async.batch.record import seal
+from deepseek_async.batch.plan import make_plan
+from deepseek_async.batch.record import is_whole, seal
 from deepseek_async.batch.storage import is_locked
 from deepseek_async.batch.upkeep import merge, repair, status
 from deepseek_async.request import WireRequest
@@ -650,3 +653,130 @@ async def test_possible_cost_of_lost_requests_is_kept_in_the_journal(
     budget = Budget(max_cost=lost)
     with pytest.raises(BatchStoppedError, match="max_cost"):
         await collect(make(FakeWire(), rows, journal=tmp_path, budget=budget))
+
+
+# Runs that ended early, and what the next one makes of it
+
+
+async def test_rows_that_failed_before_do_not_end_the_next_run(tmp_path: Path) -> None:
+    """Twenty bad rows at the start are told once; the next run gets past them."""
+    wire = FakeWire()
+    wire.fail(
+        lambda text: (
+            BadRequestError("no", status=400)
+            if int(text.removeprefix("question ")) < 30
+            else None
+        )
+    )
+    with pytest.raises(BatchStoppedError, match="alike"):
+        await make(wire, asks(40), 1, tmp_path).run()
+
+    report = await make(wire, asks(40), 1, tmp_path).run()
+    assert (report.ok, report.failed) == (10, 30)
+
+
+async def test_a_dead_server_is_told_by_its_last_failure(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """That nobody answers says less than why."""
+    monkeypatch.setattr("deepseek_async.batch.engine._NEVER_ANSWERED", 0.2)
+    wire = FakeWire()
+    wire.fail(lambda _: ServiceUnavailableError("the cable is cut", status=503))
+    with pytest.raises(BatchStoppedError, match="the cable is cut") as caught:
+        await make(wire, asks(40), 8).run()
+    assert caught.value.reason == "stalled"
+
+
+def test_a_share_is_at_most_one() -> None:
+    """A ratio of failures above 1 would never be reached."""
+    with pytest.raises(ConfigurationError, match="share"):
+        Budget(max_failure_ratio=2)
+
+
+# What people are shown
+
+
+async def test_the_total_of_a_shard_is_that_of_the_shard(tmp_path: Path) -> None:
+    """Before all rows are read it is an estimate, not the number of all rows."""
+    source = tmp_path / "rows.jsonl"
+    source.write_bytes(b"".join(msgspec.json.encode(row) + b"\n" for row in asks(800)))
+    seen: list[Progress] = []
+    async with make(
+        FakeWire(), str(source), 4, shard=(0, 4), progress=seen.append
+    ) as batch:
+        first = batch.progress.total
+        count = len([result async for result in batch])
+
+    assert first == 200
+    assert seen[-1].total == count
+    assert 150 < count < 250
+
+
+async def test_more_rows_than_were_said() -> None:
+    """A total that is too small is none."""
+    totals: list[int | None] = []
+    async with make(FakeWire(), iter(asks(60)), 2, total=10) as batch:
+        async for _ in batch:
+            progress = batch.progress
+            totals.append(progress.total)
+            assert progress.total is None or progress.total >= progress.done
+
+    assert None in totals
+
+
+async def test_a_table_obeys_nobody() -> None:
+    """What a server or a row says is shown, escapes and all, as text."""
+    wire = FakeWire()
+    wire.fail(lambda _: BadRequestError("bad \x1b[31mred\r", status=400))
+    report = await make(wire, [("k\x1b]0;pwn\x07", ask("x"))]).run()
+    table = report.to_table()
+
+    assert "\x1b" not in table
+    assert r"bad \x1b[31mred\r" in table
+    assert r"k\x1b]0;pwn\x07" in table
+
+
+async def test_a_plan_says_what_is_a_guess() -> None:
+    """Without `max_tokens` nothing bounds an answer."""
+    bounded = await make_plan(asks(3, max_tokens=10), Settings())
+    assert "at most 30" in bounded.to_table()
+    guessed = await make_plan([*asks(2), ask("x", max_tokens=10)], Settings())
+
+    assert guessed.unbounded == 2
+    table = guessed.to_table()
+    assert "at most" not in table
+    assert "2, each taken for 8,192 tokens" in table
+
+
+def test_a_checksum_has_one_spelling() -> None:
+    """A flipped bit in the checksum itself is found, too."""
+    line = seal(b'{"k":"a","n":1')
+    assert is_whole(line)
+    at = line.index(b',"x":"') + 6
+    for place in range(at, at + 8):
+        for bit in range(8):
+            flipped = bytearray(line)
+            flipped[place] ^= 1 << bit
+            assert not is_whole(bytes(flipped))
+
+
+async def test_a_job_that_is_often_killed_keeps_its_budget(tmp_path: Path) -> None:
+    """Room is taken for what is sent, not once more for what was left before."""
+    left: list[Decimal] = []
+    for _ in range(6):
+        wire = FakeWire()
+        wire.reply = never
+        async with make(wire, asks(1, max_tokens=100), 1, tmp_path) as batch:
+            while not wire.now:  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+            copy = tmp_path.with_name(f"{tmp_path.name}-{len(left)}")
+            shutil.copytree(tmp_path, copy)
+            assert batch.progress.in_flight == 1
+        left.append(status(copy).uncertain_cost)
+        shutil.rmtree(tmp_path)
+        shutil.copytree(copy, tmp_path)
+        (tmp_path / "lock").unlink(missing_ok=True)
+
+    steps = [after - before for before, after in itertools.pairwise(left)]
+    assert steps[0] > 0
+    assert max(steps) <= min(steps) * Decimal("1.01")

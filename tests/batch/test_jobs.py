@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
+import shlex
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
@@ -11,6 +15,7 @@ import pytest
 
 from deepseek_async.batch.journal import segments
 from deepseek_async.cli import main
+from deepseek_async.cli.jobs import _going_on
 
 CLI: TypeAlias = Callable[..., int]
 
@@ -104,3 +109,68 @@ def test_shards_merge_and_damage_is_repaired(
     assert "offset 0 line 1" in capsys.readouterr().out
     assert batch("verify", whole, "--repair") == 0
     assert run("--journal", whole) == 0
+
+
+def test_what_an_unreadable_input_leaves_is_told_and_exported(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The rows before the damage are paid for: they are counted, and written."""
+    lines = b"".join(b'{"text":"%d"}\n' % number for number in range(3000))
+    source = tmp_path / "rows.jsonl.gz"
+    source.write_bytes(gzip.compress(lines, compresslevel=0)[:-5000])
+    out = tmp_path / "out.jsonl"
+    shape = ("-p", "{text}", "--max-tokens", "1", "--emulate", "-c", "50")
+
+    code = batch("run", source, *shape, "--journal", tmp_path / "j", "-o", out)
+
+    errors = capsys.readouterr().err
+    assert code == 2
+    assert "cannot be read after line" in errors
+    assert "answered" in errors
+    assert len(out.read_bytes().splitlines()) > 1000
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--max-cost", "-5"),
+        ("--wall-time", "-1"),
+        ("--deadline", "0"),
+        ("-o", "out.xyz"),
+        ("-o", "out.jsonl", "--errors", "out.jsonl"),
+    ],
+)
+def test_wrong_usage_has_one_exit_code(
+    run: CLI, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    """Options that cannot be meant are wrong usage, and nothing is sent."""
+    assert run("--journal", tmp_path / "j", *options) == 2
+
+
+@pytest.mark.parametrize("stderr", ["closed", "unread"])
+def test_nobody_need_read_what_is_told(rows: Path, tmp_path: Path, stderr: str) -> None:
+    """The job is done, exported and ends well without a stderr."""
+    out = tmp_path / "out.jsonl"
+    command = [
+        *(sys.executable, "-m", "deepseek_async", "batch", "run", str(rows)),
+        *("-p", "{text}", "--max-tokens", "1", "--emulate", "-o", str(out)),
+        *("--journal", str(tmp_path / "j")),
+    ]
+    redirected = "2>&-" if stderr == "closed" else "2>&1 >/dev/null | true"
+    script = f"set -o pipefail; {shlex.join(command)} {redirected}"
+    ran = subprocess.run(  # noqa: S603
+        ["/bin/bash", "-c", script], check=False, timeout=30
+    )
+
+    assert ran.returncode == 0
+    assert len(out.read_bytes().splitlines()) == 12
+
+
+@pytest.mark.parametrize(
+    ("stopped", "hint"),
+    [("cost", "with a higher limit"), ("balance", "once that is mended")],
+)
+def test_what_to_do_next(stopped: str, hint: str) -> None:
+    """The same command does not go on by itself after every end."""
+    assert hint in _going_on(stopped)
+    assert hint not in _going_on("interrupted")

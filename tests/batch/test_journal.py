@@ -5,13 +5,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import shutil
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -553,3 +555,34 @@ async def test_a_journal_is_read_by_the_public_name(journal: Path) -> None:
     assert all(isinstance(r, BatchOk) and r.completion.text for r in kept)
     with pytest.raises(JournalError, match="journal"):
         list(deepseek_async.read_results(journal / "none"))
+
+
+async def test_who_cannot_wait_for_the_disk_does_not(
+    journal: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second signal ends the waiting for a full disk."""
+    wire = FakeWire()
+    interrupted: list[Callable[[int], None]] = []
+
+    class Told:
+        def __init__(self, tell: Callable[[int], None]) -> None:
+            interrupted.append(tell)
+
+        def close(self) -> None:
+            pass
+
+    monkeypatch.setattr("deepseek_async.batch.runner.Interrupt", Told)
+    batch = make(wire, asks(10), journal=journal, signals=True)
+    disk = Failing(errno.ENOSPC, "write", 1_000_000)
+    began = time.monotonic()
+    with pytest.raises(JournalError, match="cannot be written"):  # noqa: PT012
+        async with batch:
+            monkeypatch.setattr("deepseek_async.batch.journal.os.write", disk)
+            while batch.progress.state != "full disk":  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            interrupted[0](1)
+            interrupted[0](2)
+            async for _ in batch:
+                pass
+
+    assert time.monotonic() - began < 5

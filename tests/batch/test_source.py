@@ -518,3 +518,36 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
         Source(tmp_path / "nope.jsonl")
     with pytest.raises(SourceError, match=r"is no ordinary file$"):
         Source(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        (b'{"a": "b', "column 9: not valid JSON: "),
+        (b'{"a": [1, 2', "column 12: not valid JSON: Expecting ',' delimiter"),
+        (rb'{"a": "x\ud800y"}', "column 9: not valid JSON: half of a surrogate pair"),
+        (rb'{"a": "\ud83d\ude00\ud83dx"}', "column 20: not valid JSON: half"),
+        (rb'{"a": "\udc00"}', "column 14: not valid JSON: "),
+    ],
+)
+async def test_every_error_of_json_has_a_column(
+    tmp_path: Path, line: bytes, told: str
+) -> None:
+    """Also those that the decoder does not locate."""
+    path = tmp_path / "in.jsonl"
+    path.write_bytes(line + b"\n")
+    (result,) = await collect(make(FakeWire(), str(path)))
+
+    assert isinstance(result, BatchFailed)
+    assert f"in.jsonl line 1 {told}" in str(result.error)
+
+
+def test_a_file_of_very_many_lines_is_not_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing waits for a number that is only shown."""
+    path = tmp_path / "in.jsonl"
+    path.write_bytes(b"1\n" * 10_000)
+    assert count_of(path) == 10_000
+    monkeypatch.setattr("deepseek_async.batch.files._COUNTING", -1.0)
+    assert count_of(path) is None
