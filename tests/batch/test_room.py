@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from faults.harness import limited
 
-from batch.fakes import ask, asks
+from batch.fakes import asks
 from deepseek_async import AsyncDeepSeek, ChatCompletion, RateLimitError, RetryPolicy
 from deepseek_async.batch import Limit
 from deepseek_async.testing import DeepSeekEmulator, Pace
@@ -17,6 +17,17 @@ PACE = Pace(latency=0.2, tokens_per_second=0)
 
 def client_of(emulator: DeepSeekEmulator) -> AsyncDeepSeek:
     return AsyncDeepSeek(api_key=emulator.api_key, base_url=emulator.base_url)
+
+
+async def call(
+    client: AsyncDeepSeek, text: str, retry: RetryPolicy | None = None
+) -> ChatCompletion:
+    return await client.chat.completions.create(
+        model="deepseek-flash",
+        messages=[{"role": "user", "content": text}],
+        stream=False,
+        retry=retry,
+    )
 
 
 async def _until_full(limit: Limit, count: int) -> None:
@@ -36,10 +47,7 @@ async def test_a_refused_call_takes_the_next_free_place(kind: str) -> None:
         batch = client.batch(asks(60), concurrency=limit)
         running = asyncio.create_task(batch.run())
         await _until_full(limit, 5)
-        answers: list[ChatCompletion] = []
-        for number in range(5):
-            params = ask(f"at once {number}")
-            answers.append(await client.chat.completions.create(**params))
+        answers = [await call(client, f"at once {number}") for number in range(5)]
         report = await running
 
     assert report.ok == 60
@@ -57,9 +65,7 @@ async def test_who_wants_no_retry_gets_none() -> None:
         running = asyncio.create_task(client.batch(asks(9), concurrency=limit).run())
         await _until_full(limit, 3)
         with pytest.raises(RateLimitError):
-            await client.chat.completions.create(
-                **ask("now"), retry=RetryPolicy(attempts=1)
-            )
+            await call(client, "now", RetryPolicy(attempts=1))
         report = await running
 
     assert (report.ok, report.refused) == (9, 0)
@@ -68,10 +74,6 @@ async def test_who_wants_no_retry_gets_none() -> None:
 @limited(20.0)
 async def test_a_call_does_not_wait_for_a_batch_that_has_ended() -> None:
     """When nothing of the batch is on the wire any more, the call tries again."""
-
-    async def call(client: AsyncDeepSeek) -> ChatCompletion:
-        return await client.chat.completions.create(**ask("after it"))
-
     async with (
         DeepSeekEmulator(pace=PACE, concurrency_limit=1) as emulator,
         client_of(emulator) as client,
@@ -79,7 +81,7 @@ async def test_a_call_does_not_wait_for_a_batch_that_has_ended() -> None:
         limit = Limit.fixed(1)
         async with client.batch(asks(1), concurrency=limit) as batch:
             await _until_full(limit, 1)
-            calling = asyncio.create_task(call(client))
+            calling = asyncio.create_task(call(client, "after it"))
             assert [result.ok async for result in batch] == [True]
         answer = await calling
         assert answer.choices[0].message.content
