@@ -12,7 +12,6 @@ import asyncio
 import os
 import ssl
 import threading
-from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Final, Protocol, TypeVar
@@ -85,7 +84,7 @@ class LoopSession:
         self.sleepers: set[asyncio.Event] = set()
         #: Requests of batches on the wire, and calls that wait for one of them to end.
         self.batched = 0
-        self.refused: deque[asyncio.Event] = deque()
+        self.refused: list[asyncio.Event] = []
         self.watch = Watch(self.loop)
         self.slots = anyio.Semaphore(manager.max_connections, fast_acquire=True)
         self.closing = False
@@ -128,11 +127,14 @@ class LoopSession:
     def make_room(self, places: int) -> None:
         """A request of a batch has ended: calls that were refused may try again.
 
+        They are counted until they do, so that the batch does not take the place.
+
         Args:
             places: How many; all when no batch is on the wire any more.
         """
-        for _ in range(places if self.batched else len(self.refused)):
-            self.refused.popleft().set()
+        waiting = [wake for wake in self.refused if not wake.is_set()]
+        for wake in waiting[: places if self.batched else None]:
+            wake.set()
 
     def take_slot(self) -> bool:
         """Take a connection slot if there is a free one."""
@@ -241,11 +243,11 @@ class SessionManager:
 
     @property
     def under_way(self) -> int:
-        """Requests of the loop on the wire, or waiting for a slot or a retry."""
+        """Requests of the loop on the wire, or waiting for a slot or for room."""
         found = self._sessions.get(asyncio.get_running_loop())
         if found is None:
             return 0
-        waiting = found.slots.statistics().tasks_waiting + len(found.sleepers)
+        waiting = found.slots.statistics().tasks_waiting + len(found.refused)
         return self.max_connections - found.slots.value + waiting
 
     async def batched(self, send: Callable[[], Awaitable[T]]) -> T:

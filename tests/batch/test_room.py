@@ -10,7 +10,7 @@ from faults.harness import limited
 from batch.fakes import asks
 from deepseek_async import AsyncDeepSeek, ChatCompletion, RateLimitError, RetryPolicy
 from deepseek_async.batch import Limit
-from deepseek_async.testing import DeepSeekEmulator, Pace
+from deepseek_async.testing import DeepSeekEmulator, Pace, Status
 
 PACE = Pace(latency=0.2, tokens_per_second=0)
 
@@ -85,3 +85,20 @@ async def test_a_call_does_not_wait_for_a_batch_that_has_ended() -> None:
             assert [result.ok async for result in batch] == [True]
         answer = await calling
         assert answer.choices[0].message.content
+
+
+@limited(20.0)
+async def test_a_call_that_is_told_to_wait_holds_nothing_up() -> None:
+    """With `Retry-After` it waits by itself, and the batch has all of its limit."""
+    async with (
+        DeepSeekEmulator(pace=Pace.instant()) as emulator,
+        client_of(emulator) as client,
+    ):
+        emulator.script(Status(status=429, retry_after=3))
+        calling = asyncio.create_task(call(client, "later"))
+        while not emulator.requests:  # noqa: ASYNC110 - nothing tells of it
+            await asyncio.sleep(0.005)
+        report = await client.batch(asks(5), concurrency=Limit.fixed(1)).run()
+        assert report.ok == 5
+        assert not calling.done()
+        assert (await calling).choices
