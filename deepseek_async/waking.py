@@ -33,12 +33,16 @@ def wake(waiter: asyncio.Future[None]) -> None:
     callback, context = waiting[0]
     waiter.remove_done_callback(callback)
     waiter.set_result(None)
+    loop = waiter.get_loop()
     try:
         context.run(callback, waiter)
-    except BaseException as error:  # noqa: BLE001 - to end the loop is the loop's part
-        # A task keeps its exceptions to itself, but for those which end a program;
-        # and uvloop takes any that leaves a protocol for the connection's failure.
-        waiter.get_loop().call_soon(_raise, error)
+    except RuntimeError:  # the context is in use: a task keeps its own errors to itself
+        loop.call_soon(callback, waiter, context=context)
+    except BaseException as error:  # one of those that end a program
+        if isinstance(loop, asyncio.BaseEventLoop):
+            raise
+        # uvloop takes what leaves a protocol for the failure of the connection.
+        loop.call_soon(_raise, error)
 
 
 def _raise(error: BaseException) -> NoReturn:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from typing import Any
 
 import pytest
@@ -97,6 +97,20 @@ async def test_a_cancelled_wait_stays_cancelled() -> None:
     assert told == ["cancelled", "woken"]
 
 
+async def test_a_context_that_is_in_use() -> None:
+    """A task whose context somebody is in goes on when it is free."""
+    loop = asyncio.get_running_loop()
+    waiter: asyncio.Future[None] = loop.create_future()
+    told: list[object] = []
+    context = copy_context()
+    task = loop.create_task(_waiting(waiter, told), context=context)
+    await asyncio.sleep(0)
+    loop.call_soon(_from_the_loop, waiter, told, context=context)
+    await task
+
+    assert told == ["woken", ("the task", task)]
+
+
 async def test_a_future_of_another_kind() -> None:
     """One that does not show who waits is treated as any future."""
 
@@ -153,6 +167,46 @@ def test_a_program_may_end_in_the_midst(loop: str, call: str) -> None:
         text=True,
     )
     assert (ran.returncode, ran.stderr) == (7, "")
+
+
+LEAVING = """
+import asyncio, sys
+from deepseek_async.waking import wake
+
+async def bystander():
+    try:
+        await asyncio.sleep(100)
+    finally:
+        await asyncio.sleep(0.01)
+        print("cleaned up")
+
+async def child(waiter):
+    await waiter
+    sys.exit(7)
+
+async def main():
+    loop = asyncio.get_running_loop()
+    waiter = loop.create_future()
+    other = asyncio.create_task(bystander())
+    task = asyncio.create_task(child(waiter))
+    await asyncio.sleep(0)
+    loop.call_soon(wake, waiter)
+    await task
+
+asyncio.run(main())
+"""
+
+
+def test_the_others_are_cleaned_up() -> None:
+    """A task that ends the program does so before anybody hears of it."""
+    ran = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", LEAVING],
+        check=False,
+        timeout=30,
+        capture_output=True,
+        text=True,
+    )
+    assert (ran.returncode, ran.stdout, ran.stderr) == (7, "cleaned up\n", "")
 
 
 @limited(5.0)
