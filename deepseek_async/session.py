@@ -12,9 +12,9 @@ import asyncio
 import os
 import ssl
 import threading
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import suppress
-from typing import Final, Protocol, TypeVar
+from typing import Final, Protocol
 
 import aiohttp
 import anyio
@@ -24,19 +24,17 @@ from .errors import (
     ClientClosedError,
     ConfigurationError,
     DeepSeekError,
-    RateLimitError,
 )
 from .inside import make_prompt
 from .opening import Connector, Opening
 from .request import WireRequest
 from .retry import RetryBudget, RetryPolicy
+from .room import Room
 from .sending import Sender
 from .settings import USER_AGENT, APIKey, BaseURL
 from .timeouts import NEVER, Timeouts, deadline_error
 from .transport import LiveResponse, open_response
 from .watch import Watch
-
-T = TypeVar("T")
 
 DEFAULT_MAX_CONNECTIONS: Final = 500
 """The account limit of `deepseek-v4-pro`, and safely below the usual 1,024 open files.
@@ -60,7 +58,6 @@ class LoopSession:
     """
 
     __slots__ = (
-        "batched",
         "closer",
         "closing",
         "http",
@@ -69,7 +66,7 @@ class LoopSession:
         "loop",
         "openings",
         "pid",
-        "refused",
+        "room",
         "sender",
         "sleepers",
         "slots",
@@ -82,9 +79,7 @@ class LoopSession:
         self.live: set[LiveResponse] = set()
         self.openings: set[Opening] = set()
         self.sleepers: set[asyncio.Event] = set()
-        #: Requests of batches on the wire, and calls that wait for one of them to end.
-        self.batched = 0
-        self.refused: list[asyncio.Event] = []
+        self.room = Room()
         self.watch = Watch(self.loop)
         self.slots = anyio.Semaphore(manager.max_connections, fast_acquire=True)
         self.closing = False
@@ -123,18 +118,6 @@ class LoopSession:
     def close_soon(self) -> None:
         """Close in a task of its own. Called in the session's own loop."""
         self.closer = self.loop.create_task(self.close())
-
-    def make_room(self, places: int) -> None:
-        """A request of a batch has ended: calls that were refused may try again.
-
-        They are counted until they do, so that the batch does not take the place.
-
-        Args:
-            places: How many; all when no batch is on the wire any more.
-        """
-        waiting = [wake for wake in self.refused if not wake.is_set()]
-        for wake in waiting[: places if self.batched else None]:
-            wake.set()
 
     def take_slot(self) -> bool:
         """Take a connection slot if there is a free one."""
@@ -247,30 +230,12 @@ class SessionManager:
         found = self._sessions.get(asyncio.get_running_loop())
         if found is None:
             return 0
-        waiting = found.slots.statistics().tasks_waiting + len(found.refused)
+        waiting = found.slots.statistics().tasks_waiting + len(found.room.waiting)
         return self.max_connections - found.slots.value + waiting
 
-    async def batched(self, send: Callable[[], Awaitable[T]]) -> T:
-        """Send a request of a batch, which makes room for other calls when it ends.
-
-        Args:
-            send: Sends it.
-
-        Raises:
-            DeepSeekError: That of the sending. A refusal makes no room.
-        """
-        session = self._session() or await self._make_session()
-        session.batched += 1
-        has_made_room = True
-        try:
-            return await send()
-        except RateLimitError:
-            has_made_room = False
-            raise
-        finally:
-            session.batched -= 1
-            if session.refused:
-                session.make_room(1 if has_made_room else 0)
+    async def room(self) -> Room:
+        """The room of the running loop, for a batch."""
+        return (await self.session()).room
 
     def with_defaults(self, timeouts: Timeouts, retry: RetryPolicy) -> SessionManager:
         """A view of this manager with other defaults: the connections are the same."""
@@ -398,17 +363,18 @@ class SessionManager:
         """
         session = self._session() or await self._make_session()
         session.sleepers.add(wake)
-        if room is not None and session.batched:
+        waiting = session.room.waiting
+        if room is not None and session.room.taken:
             seconds = room
-            session.refused.append(wake)
+            waiting.append(wake)
         try:
             with suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
                     await wake.wait()
         finally:
             session.sleepers.discard(wake)
-            if wake in session.refused:
-                session.refused.remove(wake)
+            if wake in waiting:
+                waiting.remove(wake)
         if session.closing:
             message = "the client was closed during the call"
             raise ClientClosedError(message)

@@ -84,7 +84,8 @@ class ClientWire:
     async def _send(self, request: WireRequest) -> ChatCompletion:
         charge = self._meter.open(request.model, request.tag)
         try:
-            completion = await self._manager.batched(
+            room = await self._manager.room()
+            completion = await room.take(
                 partial(fetch, self._manager, request, CHAT, is_complete=_has_choices)
             )
         except DeepSeekError as error:
