@@ -26,7 +26,7 @@ from .types.meta import Answer, Attempt, ResponseMeta
 
 A = TypeVar("A", bound=Answer)
 
-_ROOM_PATIENCE: Final = 30.0
+_ROOM_PATIENCE: Final = 5.0
 """Seconds for which a refused call waits for a batch to make room."""
 
 
@@ -205,7 +205,8 @@ class Call:
         """Seconds for which a refused call may wait for a batch to make room."""
         if not isinstance(failure, RateLimitError) or failure.retry_after is not None:
             return None
-        return min(_ROOM_PATIENCE, self.deadline_at - self._loop.time())
+        # An attempt must have time, too.
+        return min(_ROOM_PATIENCE, (self.deadline_at - self._loop.time()) / 2)
 
     def succeeded(self, response: LiveResponse) -> ResponseMeta:
         """Describe the call after its last, successful attempt.

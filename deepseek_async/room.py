@@ -1,8 +1,8 @@
 """Room on the account: a batch leaves its next free place to a call that was refused.
 
 DeepSeek counts the requests of an account that run at the same time. While a batch
-uses all it may have, any other call is refused, and would be again, until a request of
-the batch has ended and the batch does not send another one in its place.
+uses all it may have, any other call is refused, and would be again, until a request
+has ended and the batch does not send another one in its place.
 
 https://api-docs.deepseek.com/quick_start/rate_limit
 """
@@ -12,8 +12,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
-
-from .errors import RateLimitError
 
 T = TypeVar("T")
 
@@ -34,28 +32,23 @@ class Room:
         self.waiting: list[asyncio.Event] = []
 
     async def take(self, send: Callable[[], Awaitable[T]]) -> T:
-        """Send a request of a batch, and make room when it has ended.
+        """Send a request of a batch.
 
         Args:
             send: Sends it.
 
         Raises:
-            DeepSeekError: That of the sending. A refusal makes no room.
+            DeepSeekError: That of the sending.
         """
         self.taken += 1
-        places = 1
         try:
             return await send()
-        except RateLimitError:
-            places = 0
-            raise
         finally:
             self.taken -= 1
-            if self.waiting:
-                self._make(places)
 
-    def _make(self, places: int) -> None:
-        """Wake so many calls, or all if no batch is on the wire any more."""
-        asleep = [wake for wake in self.waiting if not wake.is_set()]
-        for wake in asleep[: places if self.taken else None]:
-            wake.set()
+    def make(self) -> None:
+        """A request has ended, and was not refused: the next call may try."""
+        for wake in self.waiting:
+            if not wake.is_set():
+                wake.set()
+                return

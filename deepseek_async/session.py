@@ -36,6 +36,8 @@ from .timeouts import NEVER, Timeouts, deadline_error
 from .transport import LiveResponse, open_response
 from .watch import Watch
 
+_REFUSED: Final = 429
+
 DEFAULT_MAX_CONNECTIONS: Final = 500
 """The account limit of `deepseek-v4-pro`, and safely below the usual 1,024 open files.
 
@@ -131,6 +133,8 @@ class LoopSession:
         """A response has ended: its slot is free."""
         self.live.discard(response)
         self.slots.release()
+        if self.room.waiting and response.status != _REFUSED:
+            self.room.make()
 
 
 async def _close_with_loop(session: LoopSession) -> AsyncGenerator[None, None]:
@@ -327,6 +331,7 @@ class SessionManager:
             holder.opening = None
             if opened is None:
                 session.slots.release()
+                session.room.make()
         raise failure or ClientClosedError("the client was closed meanwhile")
 
     def headers_of(self, request: WireRequest) -> Mapping[str, str]:
@@ -371,6 +376,10 @@ class SessionManager:
             with suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
                     await wake.wait()
+        except BaseException:
+            if wake in waiting and wake.is_set():
+                session.room.make()  # it leaves the place to the next one
+            raise
         finally:
             session.sleepers.discard(wake)
             if wake in waiting:

@@ -277,7 +277,9 @@ async def _run(
         try:
             return await batch.run(), None
         except BatchError as error:
-            if not isinstance(error, BatchStoppedError) and not batch.report.attempts:
+            if not isinstance(error, BatchStoppedError) and not (
+                batch.report.attempts or batch.report.skipped
+            ):
                 raise  # before anything was paid for
             return batch.report, error
 

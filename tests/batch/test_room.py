@@ -9,8 +9,15 @@ from faults.harness import limited
 
 from batch.fakes import asks
 from deepseek_async import AsyncDeepSeek, ChatCompletion, RateLimitError, RetryPolicy
-from deepseek_async.batch import Limit
-from deepseek_async.testing import DeepSeekEmulator, Pace, Status
+from deepseek_async.batch import Batch, Limit
+from deepseek_async.testing import (
+    DeepSeekEmulator,
+    Delay,
+    Fault,
+    Pace,
+    Recorded,
+    Status,
+)
 
 PACE = Pace(latency=0.2, tokens_per_second=0)
 
@@ -102,3 +109,39 @@ async def test_a_call_that_is_told_to_wait_holds_nothing_up() -> None:
         assert report.ok == 5
         assert not calling.done()
         assert (await calling).choices
+
+
+@limited(20.0)
+async def test_a_place_goes_from_one_call_to_the_next_and_back() -> None:
+    """What a call leaves is used, though the batch's other request goes on for long."""
+    slow = asyncio.Event()
+
+    def fault(request: Recorded) -> Fault | None:
+        text = request.body["messages"][-1]["content"]
+        return Delay(seconds=8) if text == "question 1" else None
+
+    async with (
+        DeepSeekEmulator(pace=PACE, fault=fault, concurrency_limit=2) as emulator,
+        client_of(emulator) as client,
+    ):
+        limit = Limit.fixed(2)
+        batch = client.batch(asks(8), concurrency=limit)
+        running = asyncio.create_task(_rest_of(batch, slow))
+        await _until_full(limit, 2)
+        calls = [asyncio.create_task(call(client, str(n))) for n in range(3)]
+        answers = await asyncio.gather(*calls)
+        await slow.wait()  # all rows but the slow one are answered meanwhile
+        assert limit.in_flight == 1
+        running.cancel()
+        await asyncio.wait([running])
+
+    assert all(len(answer.meta.attempts) <= 2 for answer in answers)
+
+
+async def _rest_of(batch: Batch, seven: asyncio.Event) -> None:
+    count = 0
+    async with batch:
+        async for _ in batch:
+            count += 1
+            if count == 7:
+                seven.set()
