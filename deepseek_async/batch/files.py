@@ -214,13 +214,13 @@ def _invalid(where: str, text: bytes, error: Exception) -> InvalidRequestError:
     column = f" column {int(found[1]) + 1}" if found else ""
     what = re.sub(_BYTE, "", str(error)).strip()
     if found is None and isinstance(error, msgspec.DecodeError):
-        number, what = _unlocated(text)
-        column = f" column {number}"
+        number, what = _unlocated(text) or (None, what)
+        column = f" column {number}" if number is not None else ""
     return InvalidRequestError(f"{where}{column}: not valid JSON: {what}")
 
 
-def _unlocated(text: bytes) -> tuple[int, str]:
-    """The column of an error that msgspec does not locate, and what is wrong there."""
+def _unlocated(text: bytes) -> tuple[int, str] | None:
+    """Where an error is that msgspec does not locate, and what; `None` if unknown."""
     try:
         json.loads(text.rstrip(b"\r\n"))
     except json.JSONDecodeError as error:
@@ -231,7 +231,7 @@ def _unlocated(text: bytes) -> tuple[int, str]:
         found = re.search(_HALF, text)
         if found is not None:
             return found.start() + 1, "half of a surrogate pair"
-    return len(text.rstrip()) + 1, "the line ends too early"
+    return None
 
 
 def _csv_rows(path: Path, packing: str) -> Rows:
