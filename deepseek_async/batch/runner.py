@@ -333,7 +333,7 @@ class Batch:
         self._finished(Finished(rejected.result, rejected.digest, 0, was_sent=False))
 
     def _had_failed(self, result: BatchFailed) -> bool:
-        """Whether a run before had the same outcome: it did not end the batch."""
+        """Whether the row has failed in an earlier run already."""
         journal = self._journal
         return journal is not None and journal.index.status(result.index) != 0
 

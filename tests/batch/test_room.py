@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 from faults.harness import limited
 
 from batch.fakes import asks
 from deepseek_async import AsyncDeepSeek, ChatCompletion, RateLimitError, RetryPolicy
-from deepseek_async.batch import Batch, Limit
+from deepseek_async.batch import Batch, BatchReport, Limit
 from deepseek_async.testing import (
     DeepSeekEmulator,
     Delay,
@@ -19,6 +21,7 @@ from deepseek_async.testing import (
     Status,
 )
 
+Filled = tuple[AsyncDeepSeek, asyncio.Task[BatchReport]]
 PACE = Pace(latency=0.2, tokens_per_second=0)
 
 
@@ -42,18 +45,25 @@ async def _until_full(limit: Limit, count: int) -> None:
         await asyncio.sleep(0.005)
 
 
+@asynccontextmanager
+async def _filled(limit: Limit, count: int, rows: int) -> AsyncIterator[Filled]:
+    """A client, and its batch that has all of an account with `count` places."""
+    async with (
+        DeepSeekEmulator(pace=PACE, concurrency_limit=count) as emulator,
+        client_of(emulator) as client,
+    ):
+        batch = client.batch(asks(rows), concurrency=limit)
+        running = asyncio.create_task(batch.run())
+        await _until_full(limit, count)
+        yield client, running
+
+
 @limited(20.0)
 @pytest.mark.parametrize("kind", ["fixed", "adaptive"])
 async def test_a_refused_call_takes_the_next_free_place(kind: str) -> None:
     """The batch leaves it to the call, which needs no more than one retry."""
-    async with (
-        DeepSeekEmulator(pace=PACE, concurrency_limit=5) as emulator,
-        client_of(emulator) as client,
-    ):
-        limit = Limit.fixed(5) if kind == "fixed" else Limit.adaptive()
-        batch = client.batch(asks(60), concurrency=limit)
-        running = asyncio.create_task(batch.run())
-        await _until_full(limit, 5)
+    limit = Limit.fixed(5) if kind == "fixed" else Limit.adaptive()
+    async with _filled(limit, 5, 60) as (client, running):
         answers = [await call(client, f"at once {number}") for number in range(5)]
         report = await running
 
@@ -64,13 +74,7 @@ async def test_a_refused_call_takes_the_next_free_place(kind: str) -> None:
 @limited(20.0)
 async def test_who_wants_no_retry_gets_none() -> None:
     """A policy of one attempt is refused at once."""
-    async with (
-        DeepSeekEmulator(pace=PACE, concurrency_limit=3) as emulator,
-        client_of(emulator) as client,
-    ):
-        limit = Limit.fixed(3)
-        running = asyncio.create_task(client.batch(asks(9), concurrency=limit).run())
-        await _until_full(limit, 3)
+    async with _filled(Limit.fixed(3), 3, 9) as (client, running):
         with pytest.raises(RateLimitError):
             await call(client, "now", RetryPolicy(attempts=1))
         report = await running
@@ -145,3 +149,24 @@ async def _rest_of(batch: Batch, seven: asyncio.Event) -> None:
             count += 1
             if count == 7:
                 seven.set()
+
+
+@limited(5.0)
+async def test_a_call_that_is_cancelled_passes_its_place_on() -> None:
+    """Though it had been woken already."""
+    async with AsyncDeepSeek(api_key="k", base_url="http://127.0.0.1:9") as client:
+        manager = client._manager
+        room = await manager.room()
+        room.taken = 1  # a batch is on the wire
+        first, second = (
+            asyncio.create_task(manager.sleep(0.0, asyncio.Event(), 4.0))
+            for _ in range(2)
+        )
+        await asyncio.sleep(0)
+        room.make()
+        first.cancel()
+        await asyncio.wait([second], timeout=1)
+
+        assert first.cancelled()
+        assert second.done()
+        assert not room.waiting
