@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 import pytest
@@ -46,7 +46,7 @@ async def _until_full(limit: Limit, count: int) -> None:
 
 
 @asynccontextmanager
-async def _filled(limit: Limit, count: int, rows: int) -> AsyncIterator[Filled]:
+async def _filled(limit: Limit, count: int, rows: int) -> AsyncGenerator[Filled]:
     """A client, and its batch that has all of an account with `count` places."""
     async with (
         DeepSeekEmulator(pace=PACE, concurrency_limit=count) as emulator,
