@@ -315,6 +315,9 @@ class _Sample:
     def done(self) -> bool:
         return False
 
+    def get_loop(self) -> _Sample:
+        return self
+
     def set_result(self, _: object) -> None:
         self.told.append("awake")
 

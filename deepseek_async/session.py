@@ -20,6 +20,7 @@ import aiohttp
 import anyio
 from multidict import CIMultiDict
 
+from .allocation import keep_room_for_reads
 from .errors import (
     ClientClosedError,
     ConfigurationError,
@@ -89,6 +90,7 @@ class LoopSession:
         self.keeper: AsyncGenerator[None, None] | None = None
         # The slots above are the only limit: aiohttp's own would count the wait for a
         # connection as a connect timeout.
+        keep_room_for_reads()
         connector = Connector(limit=0, ssl=manager.ssl_context or True)
         make_prompt(connector)
         self.http = aiohttp.ClientSession(

@@ -26,14 +26,14 @@ def wake(waiter: asyncio.Future[None]) -> None:
     """
     if waiter.done():
         return
+    loop = waiter.get_loop()
     waiting: list[_Waiting] | None = getattr(waiter, "_callbacks", None)
-    if not waiting or len(waiting) > 1 or asyncio.current_task() is not None:
+    if not waiting or len(waiting) > 1 or asyncio.current_task(loop) is not None:
         waiter.set_result(None)
         return
     callback, context = waiting[0]
     waiter.remove_done_callback(callback)
     waiter.set_result(None)
-    loop = waiter.get_loop()
     try:
         context.run(callback, waiter)
     except RuntimeError:  # the context is in use: a task keeps its own errors to itself
