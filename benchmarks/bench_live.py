@@ -13,10 +13,10 @@ NOTE = (
     f"the window spans {CHUNKS} chunks of every stream, not their opening and closing. "
     "The floor `aiohttp` awaits `iter_any()` and only counts bytes. `event loop alone` "
     "is `data_received` of an `asyncio.Protocol`, counting bytes: no client on that "
-    "loop can take less. For each read on asyncio, glibc maps memory and takes it back "
-    "unless the program once freed a block of that size: this library and "
-    "`event loop alone` see to that, `import openai` does by chance, `aiohttp` on plain "
-    "TCP does not. The core is kept awake between packets by a process of idle "
+    "loop can take less. For each read on asyncio, glibc maps memory and takes it "
+    "back unless the program once freed a block of that size: this library and "
+    "`event loop alone` see to that, `import openai` does by chance, `aiohttp` on "
+    "plain TCP does not. The core is kept awake between packets by a process of idle "
     "priority."
 )
 

@@ -51,7 +51,7 @@ asyncio.run(main(int(sys.argv[1])))
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="it is about glibc")
 def test_a_read_maps_no_memory() -> None:
     """A block that was mapped costs a page fault; the program is one that has none."""
-    ran = subprocess.run(
+    ran = subprocess.run(  # noqa: S603 - our own program
         [sys.executable, "-c", PROGRAM, str(CHUNKS)],
         capture_output=True,
         text=True,
