@@ -31,8 +31,10 @@ _DONE: Final = b"[DONE]"
 _DONE_EVENT: Final = b"data: [DONE]\n\n"
 _DATA: Final = b"data: "
 _NEXT_DATA: Final = b"\n\ndata: "
-_LINES_OF_ONE: Final = 2
-"""How many lines one event has, the blank one included."""
+_DATA_SIZE: Final = len(_DATA)
+_LF: Final = ord("\n")
+_CR: Final = ord("\r")
+"""A number: to look for bytes with `in`, Python first makes and drops an error."""
 
 _DECODE_ERRORS: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
@@ -92,7 +94,7 @@ class PayloadReader(Generic[C]):
             return []
         if not self._is_regular:
             return self._feed_irregular(data)
-        if not self._tail and data.count(b"\n") == _LINES_OF_ONE:
+        if not self._tail and data.find(b"\n") == len(data) - 2:
             chunk = self._decode_one(data)  # one event a packet: a live stream
             if chunk is not None:
                 return [chunk]
@@ -137,20 +139,20 @@ class PayloadReader(Generic[C]):
         by two LF would be missed here, and a comment may have no end at all.
         """
         fits = tail.startswith(_DATA) or _DATA.startswith(tail)
-        if not fits or len(tail) > _MAX_TAIL or b"\r" in tail:
+        if not fits or len(tail) > _MAX_TAIL or _CR in tail:
             return self._leave_regular(tail)
         self._tail = tail
         return []
 
     def _decode_one(self, event: bytes) -> C | None:
-        """Decode two lines, or `None` if they are not one regular event."""
-        if not event.startswith(_DATA) or not event.endswith(b"\n\n") or b"\r" in event:
+        """Decode a line and one byte more, `None` if that is not a regular event."""
+        if not event.startswith(_DATA) or event[-1] != _LF or _CR in event:
             return None
         try:
-            chunk = self._codec.decode_strictly(event[len(_DATA) :])
+            chunk = self._codec.decode_strictly(event[_DATA_SIZE:])
         except _DECODE_ERRORS:
             return None
-        return chunk if _has_content(chunk) else None
+        return chunk if chunk.choices or chunk.usage is not None else None
 
     def _decode_run(self, events: bytes) -> list[C] | None:
         """Decode whole events at once, or `None` if they are not regular."""
@@ -164,7 +166,7 @@ class PayloadReader(Generic[C]):
             return None
         payloads = events.split(_NEXT_DATA)
         payloads[0] = payloads[0][len(_DATA) :]
-        if events.count(b"\n") != 2 * len(payloads) or b"\r" in events:
+        if events.count(b"\n") != 2 * len(payloads) or _CR in events:
             return None
         decode = self._codec.decode_strictly
         try:

@@ -114,9 +114,12 @@ class PromptProtocol(ResponseHandler):
         Args:
             data: The bytes; none if they are those the parser had kept.
         """
-        super().data_received(data)
-        if self.waiter is not None:
-            self._wake_reader()
+        # For every packet: `super()` would cost more than the call.
+        ResponseHandler.data_received(self, data)
+        waiter = self.waiter
+        if waiter is not None:
+            self.waiter = None
+            wake(waiter)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Take note of the end of the connection; called by the transport.
@@ -125,10 +128,6 @@ class PromptProtocol(ResponseHandler):
             exc: Why it ended, if that was an error.
         """
         super().connection_lost(exc)  # a decompressor may have had some bytes left
-        if self.waiter is not None:
-            self._wake_reader()
-
-    def _wake_reader(self) -> None:
         waiter, self.waiter = self.waiter, None
         if waiter is not None:
             wake(waiter)
@@ -214,7 +213,7 @@ def wait_of(content: aiohttp.StreamReader) -> asyncio.Future[None] | None:
         raise content._exception
     if content._buffer or content._eof:
         return None
-    if content._waiter is not None or not content._protocol.connected:
+    if content._waiter is not None or content._protocol.transport is None:
         message = "the body has another reader, or no connection any more"
         raise RuntimeError(message)
     content._waiter = content._loop.create_future()
@@ -232,20 +231,18 @@ def take(content: aiohttp.StreamReader) -> bytes:
         content: A `PlainReader`.
     """
     pieces = content._buffer
-    count = len(pieces)
-    if count == 1:
+    if content._protocol._reading_paused and len(pieces) <= _MOST_PIECES:
+        return content.read_nowait()
+    if len(pieces) == 1:
         data = pieces.popleft()
-    elif not count:
-        return b""
-    elif count <= _MOST_PIECES:
+        content._size = 0
+    elif len(pieces) <= _MOST_PIECES:
         data = b"".join(pieces)
         pieces.clear()
+        content._size = 0
     else:
         data = b"".join([pieces.popleft() for _ in range(_MOST_PIECES)])
-    if content._protocol._reading_paused and not pieces:
-        pieces.append(data)
-        return content.read_nowait()
-    content._size -= len(data)
+        content._size -= len(data)
     return data
 
 

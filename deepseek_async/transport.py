@@ -96,10 +96,6 @@ async def open_response(
     raise failure
 
 
-def _no_wait(_: aiohttp.StreamReader) -> None:
-    """What there is to await before `readany`, which waits by itself."""
-
-
 def _said(error: BaseException) -> str:
     """The transport's words, short: the exception itself must not be kept."""
     text = str(error)
@@ -225,12 +221,14 @@ class LiveResponse:
         content = self._content
         failure: BaseException
         try:
-            wait = wait_of if self._is_known else _no_wait
-            arrival = wait(content) or self._turn_of_others()
-            while arrival is not None:
-                await arrival
-                arrival = wait(content)
-            data = take(content) if self._is_known else await content.readany()
+            if self._is_known:
+                arrival = wait_of(content) or self._turn_of_others()
+                while arrival is not None:
+                    await arrival
+                    arrival = wait_of(content)
+                data = take(content)
+            else:
+                data = await self._read_any()
         except asyncio.CancelledError as error:
             failure = asyncio.CancelledError(*error.args)
         except Exception as error:  # noqa: BLE001 - whatever it is, it must become ours
@@ -243,6 +241,13 @@ class LiveResponse:
         clock.waiting = False
         self.close()
         raise failure
+
+    async def _read_any(self) -> bytes:
+        """The documented way, which waits by itself."""
+        turn = self._turn_of_others()
+        if turn is not None:
+            await turn
+        return await self._content.readany()
 
     def _turn_of_others(self) -> Awaitable[None] | None:
         """What to await now and then though there are bytes.
