@@ -79,7 +79,10 @@ class Figures:
         elapsed = self._elapsed()
         per_second, output = self._pulse.rates(elapsed, tally.done, tally.output)
         total = self._total()
-        left = None if total is None else max(0, total - tally.done - tally.skipped)
+        stop_reason = engine.stop_reason if engine else None
+        left = None  # also of a batch that ends early, and does not come to the rest
+        if total is not None and stop_reason is None:
+            left = max(0, total - tally.done - tally.skipped)
         cost = dollars(self._ledger.spent)
         projected = None
         if left is not None and tally.done:
@@ -102,7 +105,7 @@ class Figures:
             eta=left / per_second if left is not None and per_second else None,
             elapsed=elapsed,
             state=self._state(engine),
-            stop_reason=engine.stop_reason if engine else None,
+            stop_reason=stop_reason,
         )
 
     def _state(self, engine: Engine | None) -> str:

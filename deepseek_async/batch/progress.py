@@ -40,8 +40,9 @@ class Progress(Struct, kw_only=True, frozen=True):
         output_per_second: Output tokens a second, of late.
         cache_hit_ratio: Share of the input tokens that the cache served.
         cost: US dollars so far.
-        projected_cost: US dollars in the end at this rate, or `None`.
-        eta: Seconds to go, or `None`.
+        projected_cost: US dollars in the end at this rate; `None` if unknown, or if
+            the batch ends before its input does.
+        eta: Seconds to go; `None` likewise.
         elapsed: Seconds since the start.
         state: `running`, `paused`, `waiting` (off-peak, full disk, outage) or
             `draining`.

@@ -618,6 +618,25 @@ async def test_progress_is_shown() -> None:
     assert b'"ok":30' in report.to_json()
 
 
+async def test_a_batch_that_ends_early_foretells_nothing() -> None:
+    """The rest of the input is not to come, so no time and no cost is told for it."""
+    wire = FakeWire()
+    batch = make(wire, asks(100), 2, total=100)
+    async with batch:
+        await anext(aiter(batch))
+        before = batch.progress
+        batch.stop()
+        after = batch.progress
+        rest = [result async for result in batch]
+
+    assert len(rest) < 99
+    assert before.eta is not None
+    assert before.projected_cost is not None
+    assert (after.eta, after.projected_cost) == (None, None)
+    assert "to go" in str(before)
+    assert "to go" not in str(after)
+
+
 async def test_an_answer_the_server_gave_up_is_asked_for_again() -> None:
     """`insufficient_system_resource` is no answer."""
     wire = FakeWire()
