@@ -59,7 +59,7 @@ _ENCODE_ERRORS: Final = (
 )
 
 
-class WireRequest(Discreet, Struct, eq=False):
+class WireRequest(Discreet, Struct, eq=False, gc=False):
     """One request, ready to be sent as often as needed. Its `repr` hides the body.
 
     Attributes:
@@ -306,6 +306,8 @@ def _messages(messages: object) -> list[Any]:
     if not listed:
         message = "messages must hold one message at least"
         raise InvalidRequestError(message, param="messages")
+    if all(map(_is_text, listed)):
+        return listed  # as nearly always
     plain: list[Any] = []
     for place, message in enumerate(listed):
         one = message if _is_plain(message) else _plain(message)
@@ -318,6 +320,15 @@ def _messages(messages: object) -> list[Any]:
 
 def _is_plain(value: object) -> bool:
     return type(value) is dict and "tool_calls" not in value
+
+
+def _is_text(message: object) -> bool:
+    """Whether a message is a dict of text, of which there is nothing to be made."""
+    return (
+        type(message) is dict
+        and "tool_calls" not in message
+        and type(message.get("content")) is str
+    )
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401 - whatever the caller passed

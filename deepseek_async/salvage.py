@@ -36,7 +36,7 @@ def is_array(value: object) -> TypeGuard[list[Any]]:
 
 def is_mapping(value: object) -> TypeGuard[Mapping[str, object]]:
     """Whether a caller's value is a mapping of any kind."""
-    return isinstance(value, (dict, Mapping))  # the first is found much faster
+    return type(value) is dict or isinstance(value, Mapping)  # found much faster
 
 
 def parse(data: bytes) -> object:

@@ -37,6 +37,9 @@ Send: TypeAlias = Callable[[WireRequest], Awaitable[ChatCompletion]]
 """Sends a request once."""
 
 _LONGEST_OUTAGE_WAIT: Final = 2.0
+_NAME: Final = "an attempt of a batch"
+"""Of every one's task: to number them would cost as much as to send."""
+
 _FATAL: Final = 3
 """Refusals of the key or the balance, one after the other, that end a batch."""
 
@@ -113,7 +116,8 @@ class Attempts:
         self._tally.attempts += 1
         self._limit.sent(now)
         item.sent_at = now
-        item.task = self._loop.create_task(self._attempt(item, now, ended))
+        attempt = self._attempt(item, now, ended)
+        item.task = self._loop.create_task(attempt, name=_NAME)
 
     async def _attempt(
         self, item: Item, sent_at: float, ended: Callable[[], None]

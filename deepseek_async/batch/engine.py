@@ -191,12 +191,12 @@ class Engine:
 
     def _send_what_fits(self, fresh: Fresh) -> float:
         """Send what may be sent; returns seconds until it is worth another look."""
-        others, now = self._others(), self._loop.time()
+        attempts, others, now = self._attempts, self._others(), self._loop.time()
         self._ledger.tariff.look(now)
         self._look_at_clocks(now)
         is_waiting, until = self.waiting_for is not None, now + _ROUND
         while now < until:
-            if self._is_ending:
+            if self.stop_reason is not None or attempts.crash is not None:
                 return inf
             is_waiting = is_waiting or self._is_paused
             pause = _LOOK if is_waiting else self._closed_for(now, others)
@@ -226,7 +226,7 @@ class Engine:
     def _closed_for(self, now: float, others: int) -> float:
         """Seconds for which nothing may be sent, 0 if something may."""
         limit, on_wire = self._limit, self._attempts.on_wire
-        if limit.owes(on_wire, self.wake):
+        if limit.hungry and limit.owes(on_wire, self.wake):
             return _SHORT_LOOK
         if on_wire + self.uncommitted >= min(self._most, limit.capacity):
             limit.admits(now, others)  # a full house is what a limit grows by

@@ -113,7 +113,12 @@ class Intake:
         params: dict[str, Any],
         wire: WireRequest | None,
     ) -> Item | None:
-        if self._index is not None and self._skips(row, digest, self._index):
+        index = self._index
+        if (
+            index is not None
+            and row.index < index.rows
+            and self._skips(row, digest, index)
+        ):
             return None
         wire = wire or _wire(params)
         model = wire.model or ""

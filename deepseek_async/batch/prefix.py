@@ -37,6 +37,8 @@ def prefixes(body: bytes) -> tuple[int, ...]:
     Args:
         body: The encoded request.
     """
+    if len(body) < SHORTEST:
+        return ()
     found: list[int] = []
     start = body.find(b'"messages":')
     if start < 0 or len(body) - start < SHORTEST:

@@ -131,7 +131,9 @@ class Source:
         except Exception as error:  # noqa: BLE001 - the caller's own code; raised later
             self._fail(error)
         else:
-            return self._row("", self.count, value)
+            index = self.count
+            self.count += 1
+            return Row(index, "", index, value)
         return None
 
     def _row(self, name: str, number: int, value: object) -> Row:

@@ -125,9 +125,9 @@ class Reading:
 
     def _made(self, row: Row) -> object:
         value = row.value
-        if callable(self._request):
-            return self._request(value)
         if self._request is not None:
+            if callable(self._request):
+                return self._request(value)
             return fill(self._request, _columns(row), row.where)
         if not is_mapping(value):
             pair = _pair(value)
