@@ -215,6 +215,10 @@ def run(  # noqa: PLR0913 - each is an option of the command line
     try:
         if output is not None and not isinstance(failure, JournalError):
             export_journal(journal, output, errors=errors)
+    except Exception:
+        if failure is not None:  # it came first, and whoever catches this has no idea
+            complain(failure.message)
+        raise
     finally:
         tell(report.to_table())
         if as_json:
@@ -288,6 +292,8 @@ def exit_code(report: BatchReport, failure: BatchError | None) -> int:
     """How a command ends after a run; why it ended early is told."""
     if failure is not None:
         complain(failure.message)
+        if report.stop_reason == "interrupted":
+            return ExitCode.INTERRUPTED
         reason = getattr(failure, "reason", None)
         if reason in _FATAL:
             return ExitCode.FATAL

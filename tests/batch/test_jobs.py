@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import shlex
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import msgspec
 import pytest
 
+from deepseek_async import BatchReport, JournalError
 from deepseek_async.batch.journal import segments
-from deepseek_async.cli import main
+from deepseek_async.cli import jobs, main
+from deepseek_async.cli.exits import ExitCode
 from deepseek_async.cli.jobs import _going_on
 
 CLI: TypeAlias = Callable[..., int]
@@ -128,6 +131,40 @@ def test_what_an_unreadable_input_leaves_is_told_and_exported(
     assert "cannot be read after line" in errors
     assert "answered" in errors
     assert len(out.read_bytes().splitlines()) > 1000
+
+
+def test_of_two_failures_both_are_told(
+    run: CLI,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The run's own is not lost when its results cannot be written either."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(jobs, "export_journal", fail)
+    source = tmp_path / "rows.jsonl.gz"
+    source.write_bytes(gzip.compress(b'{"id":"a","text":"x"}\n' * 3)[:-9])
+
+    code = run("--journal", tmp_path / "j", "-o", tmp_path / "o.jsonl", source=source)
+
+    errors = capsys.readouterr().err
+    assert code == 2
+    assert "cannot be read after line" in errors
+    assert "Read-only file system" in errors
+
+
+def test_an_interrupted_job_ends_as_such(capsys: pytest.CaptureFixture[str]) -> None:
+    """Also if the journal failed meanwhile, which is told."""
+    nothing: dict[str, Any] = dict.fromkeys(BatchReport.__struct_fields__, 0)
+    report = BatchReport(**{**nothing, "stop_reason": "interrupted"})
+
+    code = jobs.exit_code(report, JournalError("the disk is full"))
+
+    assert code == ExitCode.INTERRUPTED
+    assert "the disk is full" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
