@@ -74,7 +74,7 @@ class PayloadReader(Generic[C]):
     def __init__(self, codec: Codec[C], *, max_event_size: int) -> None:
         self._codec = codec
         self._sse = SSEDecoder(max_event_size=max_event_size)
-        self._is_regular = True
+        self._is_regular = False  # a stream may begin with a byte-order mark
         self._is_ended = False
         self._tail = b""
         self.done = False

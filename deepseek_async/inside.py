@@ -189,11 +189,13 @@ def make_plain(content: aiohttp.StreamReader) -> bool:
 
     Returns:
         Whether it is a `PlainReader` now; one that is not aiohttp's own, or has another
-        protocol than a `PromptProtocol`, is left alone.
+        protocol than a `PromptProtocol`, is left alone. So is one that has held the
+        connection up already, maybe for the number of its HTTP chunks.
     """
     if type(content) is not aiohttp.StreamReader:
         return False
-    if type(content._protocol) is not PromptProtocol:
+    protocol = content._protocol
+    if type(protocol) is not PromptProtocol or protocol._reading_paused:
         return False
     content.__class__ = PlainReader
     content._http_chunk_splits = None
@@ -232,6 +234,9 @@ def take(content: aiohttp.StreamReader) -> bytes:
     """
     pieces = content._buffer
     if content._protocol._reading_paused and len(pieces) <= _MOST_PIECES:
+        data = b"".join(pieces)
+        pieces.clear()
+        pieces.append(data)  # read as one, and so the connection is told once
         return content.read_nowait()
     if len(pieces) == 1:
         data = pieces.popleft()

@@ -306,8 +306,8 @@ def _messages(messages: object) -> list[Any]:
     if not listed:
         message = "messages must hold one message at least"
         raise InvalidRequestError(message, param="messages")
-    if all(map(_is_text, listed)):
-        return listed  # as nearly always
+    if type(listed) is list and all(map(_is_text, listed)):
+        return listed  # as nearly always; a list of another kind may show other items
     plain: list[Any] = []
     for place, message in enumerate(listed):
         one = message if _is_plain(message) else _plain(message)
@@ -318,17 +318,13 @@ def _messages(messages: object) -> list[Any]:
     return plain
 
 
-def _is_plain(value: object) -> bool:
+def _is_plain(value: object) -> TypeGuard[dict[str, Any]]:
     return type(value) is dict and "tool_calls" not in value
 
 
 def _is_text(message: object) -> bool:
     """Whether a message is a dict of text, of which there is nothing to be made."""
-    return (
-        type(message) is dict
-        and "tool_calls" not in message
-        and type(message.get("content")) is str
-    )
+    return _is_plain(message) and type(message.get("content")) is str
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401 - whatever the caller passed

@@ -71,6 +71,7 @@ STREAMS: dict[str, bytes] = {
     + event("e")
     + b"data: [DONE]\n\r\n",
     "BOM": b"\xef\xbb\xbf" + event("a") + event("b") + DONE,
+    "BOM that is none": event("a") + b"\xef\xbb\xbf" + event("b") + event("c") + DONE,
     "no space": (event("a") + event("b") + DONE).replace(b"data: ", b"data:"),
     "ids and types": b"id: 1\nevent: message\ndata: "
     + chunk("a")

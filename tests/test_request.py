@@ -6,7 +6,7 @@ import dataclasses
 import json
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
 from types import MappingProxyType
 from typing import Any, get_type_hints
@@ -218,6 +218,17 @@ def test_any_iterable_of_messages_is_taken() -> None:
     assert sent({**GOOD, "stop": ("a", "b")})["stop"] == ["a", "b"]
     tools = ({"type": "deepseek_read_url"} for _ in range(1))
     assert sent({**GOOD, "tools": tools})["tools"] == [{"type": "deepseek_read_url"}]
+
+
+def test_a_list_of_another_kind_is_taken_for_what_it_shows() -> None:
+    """What its iterator leaves out is neither sent nor billed."""
+
+    class Latest(list[Any]):
+        def __iter__(self) -> Iterator[Any]:
+            return iter(self[-1:])
+
+    hidden = {"role": "user", "content": "hidden"}
+    assert sent({**GOOD, "messages": Latest([hidden, USER])})["messages"] == [USER]
 
 
 @pytest.mark.parametrize(

@@ -392,6 +392,55 @@ def test_a_wrapped_session_is_never_taken_for_the_original(
     assert inside._own(aiohttp.ClientSession, "_request") is None
 
 
+class _Pausable(asyncio.Transport):
+    """A transport that only counts how often it is told to go on."""
+
+    is_paused = False
+    resumed = 0
+
+    def pause_reading(self) -> None:
+        self.is_paused = True
+
+    def resume_reading(self) -> None:
+        self.is_paused = False
+        self.resumed += 1
+
+
+async def _body(sent: bytes) -> tuple[Any, _Pausable, aiohttp.StreamReader]:
+    """A protocol of ours that has received a head and so much of a body."""
+    protocol: Any = inside.PromptProtocol(asyncio.get_running_loop())
+    protocol.transport = transport = _Pausable()
+    protocol.set_response_params(read_until_eof=True, read_bufsize=64)
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    protocol.data_received(head + sent)
+    _, content = await inside.read_head(protocol)
+    return protocol, transport, content
+
+
+async def test_a_connection_held_up_is_told_once_to_go_on() -> None:
+    """However many pieces there are, they are read as one."""
+    protocol, transport, content = await _body(b"")
+    assert inside.make_plain(content)
+    protocol.data_received(b"1\r\na\r\n" * 250)
+    assert transport.is_paused
+
+    assert b"".join(inside.take(content) for _ in range(250)) == b"a" * 250
+    assert (transport.is_paused, transport.resumed) == (False, 1)
+
+
+async def test_a_body_that_held_the_connection_up_before_is_aiohttps() -> None:
+    """It may have counted HTTP chunks, which a `PlainReader` has no idea of."""
+    protocol, transport, content = await _body(b"1\r\na\r\n" * 250)
+    assert transport.is_paused
+
+    assert not inside.make_plain(content)
+
+    assert b"".join(content.read_nowait() for _ in range(250)) == b"a" * 250
+    protocol.data_received(b"1\r\nb\r\n0\r\n\r\n")
+    assert content.read_nowait() == b"b"
+    assert content.is_eof()
+
+
 def test_the_insides_of_aiohttp_are_in_one_place() -> None:
     """No other module touches a private member of a reader or a protocol."""
     package = Path(inside.__file__).parent

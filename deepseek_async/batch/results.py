@@ -12,7 +12,7 @@ from ..types.meta import Attempt
 from ..types.usage import Usage
 
 
-class BatchOk(Struct, kw_only=True, frozen=True, gc=False):
+class BatchOk(Struct, kw_only=True, frozen=True):
     """A request that was answered.
 
     Attributes:

@@ -142,7 +142,7 @@ def tool_call_to_dict(call: ToolCall) -> dict[str, Any]:
     return sent
 
 
-class Choice(Struct, kw_only=True, gc=False):
+class Choice(Struct, kw_only=True):
     """One answer; the API gives exactly one.
 
     Attributes:

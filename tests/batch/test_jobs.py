@@ -158,10 +158,10 @@ def test_of_two_failures_both_are_told(
 
 def test_an_interrupted_job_ends_as_such(capsys: pytest.CaptureFixture[str]) -> None:
     """Also if the journal failed meanwhile, which is told."""
-    nothing: dict[str, Any] = dict.fromkeys(BatchReport.__struct_fields__, 0)
-    report = BatchReport(**{**nothing, "stop_reason": "interrupted"})
+    fields: dict[str, Any] = dict.fromkeys(BatchReport.__struct_fields__, 0)
+    fields["stop_reason"] = "interrupted"
 
-    code = jobs.exit_code(report, JournalError("the disk is full"))
+    code = jobs.exit_code(BatchReport(**fields), JournalError("the disk is full"))
 
     assert code == ExitCode.INTERRUPTED
     assert "the disk is full" in capsys.readouterr().err
