@@ -190,12 +190,13 @@ def make_plain(content: aiohttp.StreamReader) -> bool:
     Returns:
         Whether it is a `PlainReader` now; one that is not aiohttp's own, or has another
         protocol than a `PromptProtocol`, is left alone. So is one that has held the
-        connection up already, maybe for the number of its HTTP chunks.
+        connection up already for the number of its HTTP chunks.
     """
     if type(content) is not aiohttp.StreamReader:
         return False
-    protocol = content._protocol
-    if type(protocol) is not PromptProtocol or protocol._reading_paused:
+    if type(content._protocol) is not PromptProtocol:
+        return False
+    if len(content._http_chunk_splits or ()) > content._high_water_chunks:
         return False
     content.__class__ = PlainReader
     content._http_chunk_splits = None

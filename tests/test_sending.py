@@ -429,7 +429,7 @@ async def test_a_connection_held_up_is_told_once_to_go_on() -> None:
 
 
 async def test_a_body_that_held_the_connection_up_before_is_aiohttps() -> None:
-    """It may have counted HTTP chunks, which a `PlainReader` has no idea of."""
+    """It has counted HTTP chunks, which a `PlainReader` has no idea of."""
     protocol, transport, content = await _body(b"1\r\na\r\n" * 250)
     assert transport.is_paused
 
