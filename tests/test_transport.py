@@ -732,7 +732,7 @@ async def test_many_small_pieces_hold_the_connection_up(
         held_up.set()
 
     monkeypatch.setattr(ResponseHandler, "pause_reading", pause_reading)
-    body = framed(FIRST) + b"1\r\n\n\r\n" * 100_000 + framed(FINISH) + framed(DONE)
+    body = framed(FIRST) + b"1\r\n\n\r\n" * 300_000 + framed(FINISH) + framed(DONE)
     async with served((send(STREAM_HEAD + body + LAST_CHUNK),)) as (_, client):
         stream: Any = await open_stream(client)
         first = await anext(stream)
