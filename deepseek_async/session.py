@@ -231,13 +231,14 @@ class SessionManager:
         return self._closed.is_set()
 
     @property
-    def under_way(self) -> int:
-        """Requests of the loop on the wire, or waiting for a slot or for room."""
+    def calls_of_no_batch(self) -> int:
+        """Such calls of the loop: on the wire, or waiting for a slot or for room."""
         found = self._sessions.get(asyncio.get_running_loop())
         if found is None:
             return 0
-        waiting = found.slots.statistics().tasks_waiting + len(found.room.waiting)
-        return self.max_connections - found.slots.value + waiting
+        room, slots = found.room, found.slots
+        waiting = slots.statistics().tasks_waiting + len(room.waiting)
+        return max(0, self.max_connections - slots.value + waiting - room.taken)
 
     async def room(self) -> Room:
         """The room of the running loop, for a batch."""

@@ -43,7 +43,7 @@ class FakeWire:
             usage=Usage(prompt_tokens=200, completion_tokens=10, total_tokens=210),
         )
 
-    def under_way(self) -> int:
+    def other_calls(self) -> int:
         return 0
 
 

@@ -25,6 +25,7 @@ MOST: Final = 2500
 
 _OUTAGE_STREAK: Final = 8
 _OUTAGE_PROBE: Final = 1.0
+_LONGEST_STARVING: Final = 0.25
 
 
 class LimitChange(Struct, frozen=True):
@@ -69,6 +70,7 @@ class Admission:
         self._refusals = 0
         self._unanswered_since = inf
         self._probe_at = 0.0
+        self._starves_until = inf
 
     @property
     def _level(self) -> float:
@@ -112,13 +114,23 @@ class Admission:
     def admits(self, now: float, others: int = 0) -> bool:
         """Whether one more request may be sent now.
 
+        Other calls go first, but batches go on: if for a moment those have left them
+        no slot, one request is sent all the same.
+
         Args:
             now: The loop time.
             others: Requests on the wire, or waiting, that are not of a batch.
         """
-        if self.in_flight + others >= self.capacity:
+        if self.in_flight + others >= self.capacity and not self._has_starved(now):
             return False
         return not self.in_outage or now >= self._probe_at
+
+    def _has_starved(self, now: float) -> bool:
+        if self.in_flight:
+            return False
+        if self._starves_until == inf:
+            self._starves_until = now + _LONGEST_STARVING
+        return now >= self._starves_until
 
     def recheck_after(self, now: float) -> float:
         """Seconds after which a refused `admits` may say something else by itself."""
@@ -130,6 +142,7 @@ class Admission:
         """A request goes on the wire."""
         self.in_flight += 1
         self._probe_at = now + _OUTAGE_PROBE
+        self._starves_until = inf
 
     def answered(self, now: float) -> None:
         """The server answered a request, well or with an error of the request's."""

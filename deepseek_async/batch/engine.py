@@ -48,7 +48,7 @@ class Engine:
         cover: Writes down what may be billed, if there is a journal.
         twins: Knows identical requests, if those are wanted.
         timeouts: The clocks of requests that bring none.
-        others: How many requests of the same client are not of a batch.
+        others: How many calls of the same client are of no batch.
         most: The most of this batch on the wire, whatever the limit says.
         unread: How many results wait for the reader.
         is_ahead: Whether a slow row holds back the reader in input order.

@@ -13,8 +13,8 @@ class Limit:
     """The most requests on the wire, for one batch or shared by several.
 
     Make one with `Limit.fixed` or `Limit.adaptive`. Batches given the same object
-    share its slots; other calls of the same client always go first, and take from
-    what the batches may use.
+    share its slots; calls of the same client that are of no batch go first, and take
+    from what the batches may use; if they leave nothing, one request at a time goes.
 
     https://api-docs.deepseek.com/quick_start/rate_limit
 

@@ -178,7 +178,7 @@ class Batch:
             cover=self._cover,
             twins=self._twins,
             timeouts=self._wire.timeouts,
-            others=self._others,
+            others=self._wire.other_calls,
             most=self._wire.most,
             unread=self._delivery.unread,
             is_ahead=self._is_ahead,
@@ -398,9 +398,6 @@ class Batch:
             self._committer.hurry()
 
     # What the engine asks
-
-    def _others(self) -> int:
-        return max(0, self._wire.under_way() - self.limit.in_flight)
 
     def _is_ahead(self) -> bool:
         if self._settings.order != "input" or self._source is None:

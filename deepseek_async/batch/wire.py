@@ -43,8 +43,8 @@ class Wire(Protocol):
         """
         ...
 
-    def under_way(self) -> int:
-        """Requests on the wire or waiting for it, batches' and others'."""
+    def other_calls(self) -> int:
+        """Calls that are of no batch: on the wire, or waiting for it."""
         ...
 
 
@@ -96,9 +96,9 @@ class ClientWire:
         completion.set_bill(charge.bill)
         return completion
 
-    def under_way(self) -> int:
+    def other_calls(self) -> int:
         """See `Wire`."""
-        return self._manager.under_way
+        return self._manager.calls_of_no_batch
 
 
 def _endpoint(url: str) -> str:

@@ -69,7 +69,7 @@ class FakeWire:
         seen: How often each question was sent.
         now: Requests under way.
         most_seen: Most requests that were ever under way.
-        others: Requests that are not of a batch.
+        others: Calls that are of no batch.
     """
 
     def __init__(self, retry: RetryPolicy = QUICK, most: int = 2500) -> None:
@@ -96,8 +96,8 @@ class FakeWire:
         finally:
             self.now -= 1
 
-    def under_way(self) -> int:
-        return self.now + self.others
+    def other_calls(self) -> int:
+        return self.others
 
     def fail(self, error: Callable[[str], DeepSeekError | None]) -> None:
         """Fail the requests for whose question `error` makes an error."""

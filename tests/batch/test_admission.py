@@ -220,6 +220,20 @@ def test_other_calls_take_from_what_batches_may_use() -> None:
     assert not limit.admits(0.0, others=10)
 
 
+@pytest.mark.parametrize("limit", [Limit.fixed(10), Limit.adaptive(start=10, most=10)])
+def test_other_calls_starve_no_batch(limit: Limit) -> None:
+    """Where they leave nothing, one request at a time goes after a moment."""
+    admission = limit.admission
+    assert not admission.admits(5.0, others=10)
+    assert not admission.admits(5.2, others=10)
+    assert admission.admits(5.25, others=10)
+    admission.sent(5.25)
+    assert not admission.admits(8.0, others=10)
+    admission.answered(9.0)
+    assert not admission.admits(9.0, others=10)
+    assert admission.admits(9.25, others=10)
+
+
 def test_set_changes_it_at_once() -> None:
     """A limit can be changed while it is in use."""
     limit = Limit.adaptive(start=4, most=8)

@@ -72,6 +72,44 @@ async def test_a_refused_call_takes_the_next_free_place(kind: str) -> None:
 
 
 @limited(20.0)
+async def test_two_batches_do_not_wait_for_each_other() -> None:
+    """Each has its own limit, and neither takes the other for calls that go first."""
+    async with (
+        DeepSeekEmulator(pace=PACE, concurrency_limit=6) as emulator,
+        client_of(emulator) as client,
+    ):
+        first = asyncio.create_task(client.batch(asks(9), concurrency=3).run())
+        await emulator.busy(3)
+        second = asyncio.create_task(client.batch(asks(9), concurrency=3).run())
+        await emulator.busy(6)
+        reports = await asyncio.gather(first, second)
+
+    assert [report.ok for report in reports] == [9, 9]
+
+
+@limited(20.0)
+async def test_steady_calls_starve_no_batch() -> None:
+    """A batch with fewer places than there are calls goes on beside them."""
+
+    async def call_on(client: AsyncDeepSeek) -> None:
+        while True:
+            await call(client, "and on")
+
+    async with (
+        DeepSeekEmulator(pace=PACE) as emulator,
+        client_of(emulator) as client,
+        asyncio.TaskGroup() as calls,
+    ):
+        steady = [calls.create_task(call_on(client)) for _ in range(4)]
+        await emulator.busy(4)
+        report = await client.batch(asks(2), concurrency=2).run()
+        for task in steady:
+            task.cancel()
+
+    assert report.ok == 2
+
+
+@limited(20.0)
 async def test_who_wants_no_retry_gets_none() -> None:
     """A policy of one attempt is refused at once."""
     async with _filled(Limit.fixed(3), 3, 9) as (client, running):
