@@ -30,6 +30,7 @@ from .opening import Opening, current_opening
 from .request import WireRequest
 from .sending import Response, Sender
 from .timeouts import NEVER, BodyClock, connect_error
+from .waking import AT_ONCE
 from .watch import Watch
 
 MAX_ERROR_BODY: Final = 64 * 1024
@@ -149,6 +150,7 @@ class LiveResponse:
         "_is_watched",
         "_loop",
         "_on_end",
+        "_read",
         "_reason",
         "_response",
         "_watch",
@@ -173,6 +175,7 @@ class LiveResponse:
         self._watch = watch
         self._is_watched = False
         self._at_once = 0
+        self._read: bytes | None = None
         self._closed: asyncio.Future[None] | None = None
         self._on_end = on_end
         self._loop = asyncio.get_running_loop()
@@ -213,41 +216,68 @@ class LiveResponse:
             ClientClosedError: The client was closed meanwhile.
             StreamClosedError: The response was closed by another task.
         """
-        clock = self.clock
-        now = self._loop.time()
-        clock.wait(now)
-        if not self._is_watched:
-            self._start_watch(now)
-        content = self._content
-        failure: BaseException
+        data: bytes | None = None
         try:
-            if self._is_known:
-                arrival = wait_of(content) or self._turn_of_others()
-                while arrival is not None:
-                    await arrival
-                    arrival = wait_of(content)
-                data = take(content)
-            else:
-                data = await self._read_any()
-        except asyncio.CancelledError as error:
-            failure = asyncio.CancelledError(*error.args)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it must become ours
-            failure = self._reason or _lost(_said(error), self.request_id)
+            while data is None:
+                await self.arrival()
+                data = self.arrived()
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - as `lost`
+            failure = self.lost(error)
         else:
-            clock.received(len(data))
-            if not data:
-                self._end()
             return data
-        clock.waiting = False
-        self.close()
         raise failure
 
-    async def _read_any(self) -> bytes:
+    def arrival(self) -> Awaitable[None]:
+        """Begin to wait for bytes; `read_some` in parts, for who reads very often.
+
+        Returns:
+            What to await before `arrived`. Whatever is raised on the way, by this
+            method too, is to be handed to `lost`.
+        """
+        now = self._loop.time()
+        self.clock.wait(now)
+        if not self._is_watched:
+            self._start_watch(now)
+        if self._is_known:
+            return wait_of(self._content) or self._turn_of_others() or AT_ONCE
+        return self._read_any()
+
+    def arrived(self) -> bytes | None:
+        """The bytes that came, `b""` at the end of the body, `None` if none came."""
+        if self._is_known:
+            data = take(self._content)
+        else:
+            data, self._read = self._read, None
+        if data is not None:
+            self.clock.received(len(data))
+            if not data:
+                self._end()
+        return data
+
+    def lost(self, error: BaseException) -> BaseException:
+        """Close the response.
+
+        Args:
+            error: What was raised instead of bytes.
+
+        Returns:
+            What to raise, once the `except` block has ended.
+        """
+        failure: BaseException
+        if isinstance(error, asyncio.CancelledError):
+            failure = asyncio.CancelledError(*error.args)
+        else:
+            failure = self._reason or _lost(_said(error), self.request_id)
+        self.clock.waiting = False
+        self.close()
+        return failure
+
+    async def _read_any(self) -> None:
         """The documented way, which waits by itself."""
         turn = self._turn_of_others()
         if turn is not None:
             await turn
-        return await self._content.readany()
+        self._read = await self._content.readany()
 
     def _turn_of_others(self) -> Awaitable[None] | None:
         """What to await now and then though there are bytes.

@@ -8,9 +8,18 @@ in its packet this costs about as much as decoding it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Generator
 from contextvars import Context
-from typing import NoReturn
+from typing import Final, NoReturn
+
+
+class _AtOnce:
+    def __await__(self) -> Generator[None, None, None]:
+        yield from ()
+
+
+AT_ONCE: Final[Awaitable[None]] = _AtOnce()
+"""What can be awaited without a wait, as often as one likes."""
 
 _Waiting = tuple[Callable[[asyncio.Future[None]], object], Context]
 
@@ -26,9 +35,8 @@ def wake(waiter: asyncio.Future[None]) -> None:
     """
     if waiter.done():
         return
-    loop = waiter.get_loop()
     waiting: list[_Waiting] | None = getattr(waiter, "_callbacks", None)
-    if not waiting or len(waiting) > 1 or asyncio.current_task(loop) is not None:
+    if not waiting or len(waiting) > 1:
         waiter.set_result(None)
         return
     callback, context = waiting[0]
@@ -36,9 +44,12 @@ def wake(waiter: asyncio.Future[None]) -> None:
     waiter.set_result(None)
     try:
         context.run(callback, waiter)
-    except RuntimeError:  # the context is in use: a task keeps its own errors to itself
-        loop.call_soon(callback, waiter, context=context)
+    except RuntimeError:
+        # The context is in use, or a task runs: neither lets another one in, and a
+        # task keeps its own errors to itself.
+        waiter.get_loop().call_soon(callback, waiter, context=context)
     except BaseException as error:  # one of those that end a program
+        loop = waiter.get_loop()
         if isinstance(loop, asyncio.BaseEventLoop):
             raise
         # uvloop takes what leaves a protocol for the failure of the connection.

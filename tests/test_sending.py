@@ -424,21 +424,46 @@ async def test_a_connection_held_up_is_told_once_to_go_on() -> None:
     protocol.data_received(b"1\r\na\r\n" * 250)
     assert transport.is_paused
 
-    assert b"".join(inside.take(content) for _ in range(250)) == b"a" * 250
+    read = b"".join(inside.take(content) or b"" for _ in range(250))
+    assert read == b"a" * 250
     assert (transport.is_paused, transport.resumed) == (False, 1)
 
 
-async def test_a_body_that_held_the_connection_up_before_is_aiohttps() -> None:
-    """It has counted HTTP chunks, which a `PlainReader` has no idea of."""
-    protocol, transport, content = await _body(b"1\r\na\r\n" * 250)
-    assert transport.is_paused
-
-    assert not inside.make_plain(content)
-
-    assert b"".join(content.read_nowait() for _ in range(250)) == b"a" * 250
-    protocol.data_received(b"1\r\nb\r\n0\r\n\r\n")
-    assert content.read_nowait() == b"b"
+async def _read_on(
+    protocol: Any, content: aiohttp.StreamReader, *pieces: bytes
+) -> bytes:
+    """All that is read while the rest of a body comes in."""
+    found: list[bytes] = []
+    for sent in (b"", *pieces):
+        protocol.data_received(sent)
+        while data := inside.take(content):
+            found.append(data)
     assert content.is_eof()
+    return b"".join(found)
+
+
+@pytest.mark.parametrize("count", range(2, 14))
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_a_body_that_held_the_connection_up_before_it_was_read(
+    count: int, *, at_once: bool
+) -> None:
+    """For the number of its HTTP chunks, wherever in them the parser was held up."""
+    protocol, _, content = await _body(b"1\r\na\r\n" * count)
+    assert inside.make_plain(content)
+
+    rest = b"1\r\nb\r\n" * 3 + b"0\r\n\r\n"
+    pieces = [rest] if at_once else [rest[i : i + 1] for i in range(len(rest))]
+    read = await _read_on(protocol, content, *pieces)
+
+    assert read == b"a" * count + b"b" * 3
+
+
+async def test_a_parser_that_may_stop_in_the_next_answer_has_none() -> None:
+    """A body that ended where the parser was held up is the connection's last."""
+    protocol, _, content = await _body(b"1\r\na\r\n" * 250)
+    assert inside.make_plain(content)
+    assert await _read_on(protocol, content, b"0\r\n\r\n") == b"a" * 250
+    assert protocol.should_close
 
 
 def test_the_insides_of_aiohttp_are_in_one_place() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Final, TypeVar
 
@@ -106,36 +107,56 @@ class LiveStream(Stream[C, A]):
         response, reader = self._response, self._reader
         if reader.done:
             return None
-        failure: DeepSeekError | None = None
-        try:
-            data = await response.read_some()
-        except DeepSeekError as error:
-            failure = error
-            data = response.salvage()
-        ended = not data or failure is not None
-        chunks = self._decode(data, ended=ended)
-        if reader.failure is not None and not isinstance(failure, APITimeoutError):
-            failure = reader.failure
-        if ended and failure is None:
-            failure = self._ended_early()
-        if failure is not None and not reader.done:
-            await self._fail(failure)
-        return chunks
-
-    def _decode(self, data: bytes, *, ended: bool) -> list[C]:
-        response, reader = self._response, self._reader
+        lost: BaseException | None = None
+        data: bytes | None = None
+        try:  # `response.read_some`, without a coroutine for every chunk
+            while data is None:
+                await response.arrival()
+                data = response.arrived()
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - see `lost`
+            lost = response.lost(error)
+        if not data:
+            return await self._read_last(lost)
         if self._held is not None:
-            data = self._check_kind(self._held + data, ended=ended)
+            data = self._check_kind(self._held + data, ended=False)
         chunks = reader.feed(data)
-        if ended:
-            chunks += reader.end()
         if chunks:
             response.clock.paid(len(chunks))
         else:
-            if data.isspace():
-                reader.keep_alives += 1
-            response.clock.keep_alives = reader.comments
+            self._kept_alive(data)
+        if reader.failure is not None:
+            await self._fail(reader.failure)
         return chunks
+
+    async def _read_last(self, lost: BaseException | None) -> list[C]:
+        """The end of the body, or what had arrived before it was lost, decoded."""
+        if lost is not None and not isinstance(lost, DeepSeekError):
+            raise lost  # cancelled
+        reader = self._reader
+        chunks = self._decode_last(b"" if lost is None else self._response.salvage())
+        if reader.done:
+            return chunks
+        failure = lost
+        if reader.failure is not None and not isinstance(lost, APITimeoutError):
+            failure = reader.failure
+        await self._fail(failure or self._ended_early())
+        return chunks
+
+    def _decode_last(self, data: bytes) -> list[C]:
+        if self._held is not None:
+            data = self._check_kind(self._held + data, ended=True)
+        chunks = self._reader.feed(data) + self._reader.end()
+        if chunks:
+            self._response.clock.paid(len(chunks))
+        else:
+            self._kept_alive(data)
+        return chunks
+
+    def _kept_alive(self, data: bytes) -> None:
+        """No payload was in there: count what keeps the stream alive."""
+        if data.isspace():
+            self._reader.keep_alives += 1
+        self._response.clock.keep_alives = self._reader.comments
 
     def _ended_early(self) -> APIError:
         clock = self._response.clock
@@ -169,7 +190,7 @@ class LiveStream(Stream[C, A]):
 
     def _rescue(self) -> None:
         if not self._reader.done and self._response.ended:
-            self._keep(self._decode(self._response.salvage(), ended=True))
+            self._keep(self._decode_last(self._response.salvage()))
 
     async def _fail(self, failure: DeepSeekError) -> None:
         """Try again if nothing has been received yet, else remember the failure."""

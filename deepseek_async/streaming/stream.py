@@ -14,12 +14,11 @@ from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
     Awaitable,
-    Generator,
     Iterable,
     Mapping,
 )
 from types import TracebackType
-from typing import Any, Final, Generic, Protocol, Self, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 from ..accumulate import ChatAccumulator, FIMAccumulator
 from ..errors import (
@@ -36,21 +35,12 @@ from ..types.events import ChatEvent, Heartbeat, Resumed
 from ..types.fim import Completion, CompletionChunk
 from ..types.meta import Attempt, ResponseMeta
 from ..types.usage import Usage
+from ..waking import AT_ONCE
 
 C = TypeVar("C", bound=ChatCompletionChunk | CompletionChunk)
 A = TypeVar("A", bound=ChatCompletion | Completion)
 C_contra = TypeVar("C_contra", contravariant=True)
 A_co = TypeVar("A_co", covariant=True)
-
-
-class _Done:
-    """An awaitable without anything to wait for."""
-
-    def __await__(self) -> Generator[None, None, None]:
-        yield from ()
-
-
-_DONE: Final = _Done()
 
 
 class _Leaving:
@@ -309,7 +299,7 @@ class Stream(ABC, Generic[C, A]):
             An awaitable without a wait, as code for other clients awaits `close()`.
         """
         self.abort()
-        return _DONE
+        return AT_ONCE
 
     def abort(self) -> None:
         """Leave the stream unless it is complete. From the loop's thread.
