@@ -404,14 +404,8 @@ def _fit(wire: dict[str, Any], shape: type[Struct]) -> None:
 
 
 def _check(wire: dict[str, Any], shape: type[Struct]) -> None:
-    for name in FLOATS.intersection(wire):
-        value = wire[name]
-        # The encoder would write a Decimal as text.
-        if isinstance(value, Decimal) or (
-            isinstance(value, float) and not math.isfinite(value)
-        ):
-            message = f"{name} must be a finite int or float, not {value!r}"
-            raise InvalidRequestError(message, param=name)
+    if not FLOATS.isdisjoint(wire):
+        _check_floats(wire)
     try:
         _fit(wire, shape)
     except msgspec.ValidationError as error:
@@ -428,6 +422,17 @@ def _check(wire: dict[str, Any], shape: type[Struct]) -> None:
     if where in REQUIRED and where not in wire:
         message = f"{where} is required{REQUIRED[where]}"
     raise InvalidRequestError(message, param=where or None)
+
+
+def _check_floats(wire: Mapping[str, Any]) -> None:
+    for name in FLOATS.intersection(wire):
+        value = wire[name]
+        # The encoder would write a Decimal as text.
+        if isinstance(value, Decimal) or (
+            isinstance(value, float) and not math.isfinite(value)
+        ):
+            message = f"{name} must be a finite int or float, not {value!r}"
+            raise InvalidRequestError(message, param=name)
 
 
 def _is_prefix(message: object) -> bool:

@@ -58,6 +58,7 @@ class Engine:
         uncommitted: Results that are not durable yet.
         stop_reason: Why it ended early, or `None`.
         last_error: The error that ended it, if one did.
+        wake: To be called when more may be sent.
     """
 
     def __init__(  # noqa: PLR0913 - what it joins, keyword-only
@@ -94,6 +95,7 @@ class Engine:
         self._pacer = Pacer(settings.rates) if settings.rates else None
         self._held_back: Item | None = None
         self._wake = asyncio.Event()
+        self.wake = self._wake.set
         self._loop = asyncio.get_running_loop()
         self._is_paused = False
         wall_time = settings.budget.wall_time if settings.budget else None
@@ -110,10 +112,6 @@ class Engine:
         return self._attempts.fatal
 
     # Control
-
-    def wake(self) -> None:
-        """Look again at what may be sent."""
-        self._wake.set()
 
     def stop(self, reason: str, *, drain: bool = True) -> None:
         """Send nothing new; without `drain`, give up what is on the wire too."""
