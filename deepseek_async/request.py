@@ -8,25 +8,20 @@ from __future__ import annotations
 
 import difflib
 import inspect
-import math
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from decimal import Decimal
-from enum import Enum
 from typing import Any, Final, TypeGuard, TypeVar
 
 import msgspec
 from msgspec import Struct
 
-from .decoders import make_ready
+from .checking import checked_fields, encoded, refuse_binary
 from .errors import DeepSeekError, DeepSeekWarning, InvalidRequestError
 from .fields import (
-    FLOATS,
     IGNORED,
     INSTEAD,
     OPTIONS,
     RENAMED,
-    REQUIRED,
     WITHOUT_EFFECT,
     ChatShape,
     FIMShape,
@@ -41,22 +36,11 @@ from .types.request import RequestStruct
 
 T = TypeVar("T")
 
-_MAX_DEPTH: Final = 20
-
 _PACKAGE: Final = __name__.partition(".")[0]
 
 _FIELDS: Final[Mapping[type[Struct], frozenset[str]]] = {
     shape: frozenset(shape.__struct_fields__) for shape in (ChatShape, FIMShape)
 }
-_encoder: Final = msgspec.json.Encoder()
-_ENCODE_ERRORS: Final = (
-    msgspec.MsgspecError,
-    TypeError,
-    ValueError,  # UnicodeEncodeError among them
-    OverflowError,
-    RecursionError,
-    NotImplementedError,
-)
 
 
 class WireRequest(Discreet, Struct, eq=False, gc=False):
@@ -184,7 +168,7 @@ def _chat_request(params: Mapping[str, Any]) -> WireRequest:
     for name in ("tools", "functions"):
         if name in wire:
             wire[name] = [_plain(tool) for tool in _listed(wire[name], name)]
-    wire = _checked_fields(wire, ChatShape)
+    wire = checked_fields(wire, ChatShape)
     beta = _is_prefix(wire["messages"][-1]) or (
         "tools" in wire and any(map(_is_strict, wire["tools"]))
     )
@@ -195,7 +179,7 @@ def _chat_request(params: Mapping[str, Any]) -> WireRequest:
 
 def _fim_request(params: Mapping[str, Any]) -> WireRequest:
     wire, extra = _select(params, FIMShape)
-    wire = _checked_fields(wire, FIMShape)
+    wire = checked_fields(wire, FIMShape)
     return _finish(_request("POST", "/completions", params, beta=True), wire, extra)
 
 
@@ -203,21 +187,15 @@ def _finish(
     request: WireRequest, wire: dict[str, Any], extra: Mapping[str, Any] | None
 ) -> WireRequest:
     if extra:
-        _refuse_binary(extra, "extra_body")
+        refuse_binary(extra, "extra_body")
         wire = {**wire, **extra}
     request.model = wire.get("model")
     request.stream = wire.get("stream") is True
     if wire.get("stream_options") is not None and not request.stream:
         message = "stream_options needs stream=True"
         raise InvalidRequestError(message, param="stream_options")
-    try:
-        request.body = _encoder.encode(wire)
-    except _ENCODE_ERRORS:
-        param = _culprit(wire)
-    else:
-        return request
-    message = f"{param} cannot be encoded as JSON (an unknown type or a lone surrogate)"
-    raise InvalidRequestError(message, param=param)
+    request.body = encoded(wire)
+    return request
 
 
 def _select(
@@ -314,7 +292,7 @@ def _messages(messages: object) -> list[Any]:
         plain.append(one)
         content: object = one.get("content") if is_object(one) else None
         if not isinstance(content, str) and is_array(content):
-            _refuse_binary(content, f"messages[{place}].content")
+            refuse_binary(content, f"messages[{place}].content")
     return plain
 
 
@@ -349,92 +327,6 @@ def _plain(value: Any) -> Any:  # noqa: ANN401 - whatever the caller passed
     return value
 
 
-def _checked_fields(wire: dict[str, Any], shape: type[Struct]) -> dict[str, Any]:
-    """The fields, checked; subclasses of `str`, such as enums, as plain text."""
-    try:
-        _check(wire, shape)
-    except InvalidRequestError as error:
-        found = error
-    else:
-        return wire
-    plain: dict[str, Any] = _plain_text(wire)
-    if plain == wire and repr(plain) != repr(wire):
-        _check(plain, shape)
-        return plain
-    raise found
-
-
-def _plain_text(value: Any) -> Any:  # noqa: ANN401 - any JSON value
-    if isinstance(value, Enum) and isinstance(value, str):
-        return str(value.value)
-    if isinstance(value, str):
-        return "".join(value)
-    if is_array(value):
-        return [_plain_text(item) for item in value]
-    if is_object(value):
-        return {_plain_text(key): _plain_text(item) for key, item in value.items()}
-    return value
-
-
-def _refuse_binary(value: object, path: str, depth: int = 0) -> None:
-    """Refuse what would be encoded as something else: bytes as text, NaN as null."""
-    if isinstance(value, bytes | bytearray | memoryview):
-        message = f"{path} holds bytes: JSON has none, encode them yourself"
-        raise InvalidRequestError(message, param=path)
-    if isinstance(value, float) and not math.isfinite(value):
-        message = f"{path} must be a finite number, not {value}"
-        raise InvalidRequestError(message, param=path)
-    if depth > _MAX_DEPTH:
-        return  # the encoder finds a circle
-    if is_array(value):
-        for place, item in enumerate(value):
-            _refuse_binary(item, f"{path}[{place}]", depth + 1)
-    elif is_mapping(value):
-        for name, item in value.items():
-            _refuse_binary(item, f"{path}.{name}", depth + 1)
-
-
-def _fit(wire: dict[str, Any], shape: type[Struct]) -> None:
-    make_ready(shape)
-    try:
-        msgspec.convert(wire, shape)
-    except msgspec.ValidationError:
-        # Dataclasses and structs of the caller's: twice the time, and rare.
-        msgspec.convert(wire, shape, from_attributes=True)
-
-
-def _check(wire: dict[str, Any], shape: type[Struct]) -> None:
-    if not FLOATS.isdisjoint(wire):
-        _check_floats(wire)
-    try:
-        _fit(wire, shape)
-    except msgspec.ValidationError as error:
-        text = str(error)
-    except (RecursionError, TypeError, ValueError):
-        text = "a value of an unknown type, or a lone surrogate"
-    else:
-        return
-    what, _, where = text.partition(" - at `$.")
-    where = where.rstrip("`")
-    if not where and "`" in what:
-        where = what.rsplit("`", 2)[-2]  # a missing field is named in the text itself
-    message = f"{where or 'request'}: {what}"
-    if where in REQUIRED and where not in wire:
-        message = f"{where} is required{REQUIRED[where]}"
-    raise InvalidRequestError(message, param=where or None)
-
-
-def _check_floats(wire: Mapping[str, Any]) -> None:
-    for name in FLOATS.intersection(wire):
-        value = wire[name]
-        # The encoder would write a Decimal as text.
-        if isinstance(value, Decimal) or (
-            isinstance(value, float) and not math.isfinite(value)
-        ):
-            message = f"{name} must be a finite int or float, not {value!r}"
-            raise InvalidRequestError(message, param=name)
-
-
 def _is_prefix(message: object) -> bool:
     return is_mapping(message) and bool(message.get("prefix"))
 
@@ -444,20 +336,3 @@ def _is_strict(tool: object) -> bool:
     if is_mapping(function):
         return bool(function.get("strict"))
     return getattr(function, "strict", None) is True
-
-
-def _culprit(value: object, path: str = "", depth: int = 0) -> str:
-    """The path of the first value that cannot be encoded."""
-    items: Iterable[tuple[str, Any]] = ()
-    if isinstance(value, Struct):
-        value = msgspec.structs.asdict(value)
-    if is_mapping(value) and depth < _MAX_DEPTH:
-        items = ((f"{path}.{k}" if path else str(k), v) for k, v in value.items())
-    elif is_array(value) and depth < _MAX_DEPTH:
-        items = ((f"{path}[{i}]", v) for i, v in enumerate(value))
-    for name, item in items:
-        try:
-            _encoder.encode(item)
-        except _ENCODE_ERRORS:
-            return _culprit(item, name, depth + 1)
-    return path.encode("ascii", "replace").decode() or "the request"
