@@ -7,7 +7,7 @@ from .peers import LOOP_ALONE, PEERS
 from .report import Table, cpu_table
 
 STREAMS, RATE, CHUNKS = 100, 20, 10
-ROUNDS = 5
+ROUNDS = 11
 NOTE = (
     f"{STREAMS} streams open at once, {RATE} chunks a second each, evenly out of step; "
     f"the window spans {CHUNKS} chunks of every stream, not their opening and closing. "

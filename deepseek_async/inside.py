@@ -20,7 +20,7 @@ from types import FunctionType
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import aiohttp
-from aiohttp import client, client_reqrep, http_writer
+from aiohttp import client, client_reqrep, http_parser, http_writer
 from aiohttp.client_proto import ResponseHandler
 
 from .waking import wake
@@ -33,6 +33,11 @@ if TYPE_CHECKING:
 _MOST_PIECES: Final = 256
 """A piece becomes a chunk: so few at once stay in the processor's cache, and call for
 no garbage collection before they are used up."""
+
+_STOPS_LATE: Final = http_parser.HttpResponseParser is not getattr(
+    http_parser, "HttpResponseParserPy", None
+)
+"""Whether aiohttp's parser is the one in C (see `HeldReader`)."""
 
 _serialize: Final = cast(
     "Callable[[str, Mapping[str, str]], bytes]",
@@ -184,9 +189,9 @@ class PlainReader(aiohttp.StreamReader):
 class HeldReader(PlainReader):
     """One whose HTTP chunks have held the connection up before it was plain.
 
-    aiohttp's parser, held up at the end of a chunk, stops only after the next piece,
-    whether the connection was told to go on before or not. So it is held up again with
-    that piece, and will be told to go on.
+    aiohttp's parser in C, held up at the end of a chunk, stops only after the next
+    piece, whether the connection was told to go on before or not. So it is held up
+    again with that piece, and will be told to go on.
     """
 
     __slots__ = ()
@@ -214,17 +219,18 @@ def make_plain(content: aiohttp.StreamReader) -> bool:
 
     Returns:
         Whether it is a `PlainReader` now; one that is not aiohttp's own, or has another
-        protocol than a `PromptProtocol`, is left alone.
+        protocol than a `PromptProtocol`, is left alone. So is one that the parser in
+        Python has held up for the number of its HTTP chunks.
     """
     if type(content) is not aiohttp.StreamReader:
         return False
-    protocol = content._protocol
-    if type(protocol) is not PromptProtocol:
+    if type(content._protocol) is not PromptProtocol:
         return False
     kind: Any = PlainReader
     if len(content._http_chunk_splits or ()) > content._high_water_chunks:
+        if not _STOPS_LATE:
+            return False
         kind = HeldReader
-        protocol.force_close()  # if no piece follows, the parser would stop in the next
     content.__class__ = kind
     content._http_chunk_splits = None
     return True
@@ -271,11 +277,6 @@ def take(content: aiohttp.StreamReader) -> bytes | None:
     pieces = content._buffer
     if not pieces:
         return b"" if content._eof else None
-    if content._protocol._reading_paused and len(pieces) <= _MOST_PIECES:
-        data = b"".join(pieces)
-        pieces.clear()
-        pieces.append(data)  # read as one, and so the connection is told once
-        return content.read_nowait()
     if len(pieces) == 1:
         data = pieces.popleft()
         content._size = 0
@@ -286,7 +287,23 @@ def take(content: aiohttp.StreamReader) -> bytes | None:
     else:
         data = b"".join([pieces.popleft() for _ in range(_MOST_PIECES)])
         content._size -= len(data)
+    if content._protocol._reading_paused:
+        _go_on(content)
     return data
+
+
+def _go_on(content: aiohttp.StreamReader) -> None:
+    """Tell the connection to go on if nothing is left, or too many pieces were."""
+    pieces = content._buffer
+    if len(pieces) + _MOST_PIECES > content._high_water_chunks:
+        # At once: should the server close the connection meanwhile, what the parser
+        # has kept is lost.
+        rest = b"".join(pieces)
+        pieces.clear()
+        pieces.append(rest)
+    elif pieces:
+        return
+    content._protocol.resume_reading()
 
 
 def left_in(content: aiohttp.StreamReader) -> bytes:

@@ -44,7 +44,7 @@ def wake(waiter: asyncio.Future[None]) -> None:
     waiter.set_result(None)
     try:
         context.run(callback, waiter)
-    except RuntimeError:
+    except Exception:  # noqa: BLE001
         # The context is in use, or a task runs: neither lets another one in, and a
         # task keeps its own errors to itself.
         waiter.get_loop().call_soon(callback, waiter, context=context)

@@ -26,6 +26,8 @@ MOST: Final = 2500
 _OUTAGE_STREAK: Final = 8
 _OUTAGE_PROBE: Final = 1.0
 _LONGEST_STARVING: Final = 0.25
+_STARVING_AGO: Final = 1.0
+"""After so long without a look, starving begins anew."""
 
 
 class LimitChange(Struct, frozen=True):
@@ -55,7 +57,7 @@ class Admission:
         in_flight: Requests of batches on the wire now.
         refused: 429 answers so far.
         history: The latest changes, oldest first.
-        listeners: Called when a slot has become free, in turn.
+        listeners: Called when a slot has become free; who was served last comes last.
         hungry: Those of them that could have used a slot when they last looked.
     """
 
@@ -70,7 +72,7 @@ class Admission:
         self._refusals = 0
         self._unanswered_since = inf
         self._probe_at = 0.0
-        self._starves_until = inf
+        self._starves_since = self._starved_at = -inf
 
     @property
     def _level(self) -> float:
@@ -128,9 +130,10 @@ class Admission:
     def _has_starved(self, now: float) -> bool:
         if self.in_flight:
             return False
-        if self._starves_until == inf:
-            self._starves_until = now + _LONGEST_STARVING
-        return now >= self._starves_until
+        if now > self._starved_at + _STARVING_AGO:
+            self._starves_since = now
+        self._starved_at = now
+        return now >= self._starves_since + _LONGEST_STARVING
 
     def recheck_after(self, now: float) -> float:
         """Seconds after which a refused `admits` may say something else by itself."""
@@ -142,7 +145,7 @@ class Admission:
         """A request goes on the wire."""
         self.in_flight += 1
         self._probe_at = now + _OUTAGE_PROBE
-        self._starves_until = inf
+        self._starved_at = -inf
 
     def answered(self, now: float) -> None:
         """The server answered a request, well or with an error of the request's."""
@@ -183,16 +186,29 @@ class Admission:
         for listener in self.listeners:
             listener()
 
-    def owes(self, used: int, user: Callable[[], None]) -> bool:
+    def owes(self, used: int, user: Callable[[], None], others: int = 0) -> bool:
         """Whether a batch has its share and another one waits for its own.
+
+        A place that makes no share for each goes to whoever was served longest ago.
 
         Args:
             used: How many slots the batch has.
             user: Its listener.
+            others: Requests that are not of a batch.
         """
         if not self.hungry or self.hungry == {user}:
             return False
-        return used >= -(-self.capacity // len(self.listeners))
+        share, rest = divmod(max(1, self.capacity - others), len(self.listeners))
+        if used != share or not rest:
+            return used >= share
+        first = next(batch for batch in self.listeners if batch in self.hungry | {user})
+        return first is not user
+
+    def served(self, user: Callable[[], None]) -> None:
+        """A batch has used a slot: those it shares them with go before it now."""
+        if len(self.listeners) > 1:
+            self.listeners.remove(user)
+            self.listeners.append(user)
 
     def withdrawn(self) -> None:
         """A request was given up by its sender, which says nothing about the server."""

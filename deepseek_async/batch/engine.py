@@ -190,6 +190,7 @@ class Engine:
     def _send_what_fits(self, fresh: Fresh) -> float:
         """Send what may be sent; returns seconds until it is worth another look."""
         attempts, others, now = self._attempts, self._others(), self._loop.time()
+        self._limit.hungry.discard(self.wake)
         self._ledger.tariff.look(now)
         self._look_at_clocks(now)
         is_waiting, until = self.waiting_for is not None, now + _ROUND
@@ -224,7 +225,7 @@ class Engine:
     def _closed_for(self, now: float, others: int) -> float:
         """Seconds for which nothing may be sent, 0 if something may."""
         limit, on_wire = self._limit, self._attempts.on_wire
-        if limit.hungry and limit.owes(on_wire, self.wake):
+        if limit.hungry and limit.owes(on_wire, self.wake, others):
             return _SHORT_LOOK
         if on_wire + self.uncommitted >= min(self._most, limit.capacity):
             limit.admits(now, others)  # a full house is what a limit grows by
@@ -233,8 +234,6 @@ class Engine:
             limit.hungry.add(self.wake)
             wait = limit.recheck_after(now) or _AT_LEAST
             return min(wait, _SHORT_LOOK) if others else wait
-        if limit.hungry:
-            limit.hungry.discard(self.wake)
         return self._pacer.wait(now) if self._pacer else 0.0
 
     @property
@@ -295,6 +294,7 @@ class Engine:
         if self._pacer is not None:
             self._pacer.sent(now, len(item.wire.body) // 4 + (item.max_tokens or 0))
         self._attempts.begin(item, now, self._limit.freed)
+        self._limit.served(self.wake)
         return True
 
     def _set_clocks(self, item: Item, now: float) -> None:

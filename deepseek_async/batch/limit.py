@@ -13,8 +13,9 @@ class Limit:
     """The most requests on the wire, for one batch or shared by several.
 
     Make one with `Limit.fixed` or `Limit.adaptive`. Batches given the same object
-    share its slots; calls of the same client that are of no batch go first, and take
-    from what the batches may use; if they leave nothing, one request at a time goes.
+    share its slots. Calls of the same client that are of no batch go first, and take
+    from what the batches may use. If they leave nothing, one request at a time goes
+    all the same, of each batch in turn.
 
     https://api-docs.deepseek.com/quick_start/rate_limit
 

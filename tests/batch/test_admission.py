@@ -234,6 +234,47 @@ def test_other_calls_starve_no_batch(limit: Limit) -> None:
     assert admission.admits(9.25, others=10)
 
 
+def test_starving_begins_anew_after_a_while() -> None:
+    """Room that nobody wanted, or a pause, is no time spent waiting for it."""
+    admission = Limit.fixed(1).admission
+    assert not admission.admits(10.0, others=1)
+    assert not admission.admits(100.0, others=1)
+    assert admission.admits(100.25, others=1)
+
+
+def _first() -> None:
+    """The listener of a batch."""
+
+
+def _second() -> None:
+    """That of another."""
+
+
+def test_a_place_that_cannot_be_shared_goes_to_each_in_turn() -> None:
+    """Whoever was served longest ago has it, if it wants it."""
+    admission = Limit.fixed(3).admission
+    admission.listeners += [_first, _second]
+    admission.hungry = {_second}
+    assert not admission.owes(0, _first)
+    assert not admission.owes(1, _first)
+    assert admission.owes(2, _first)
+
+    admission.served(_first)
+    assert admission.listeners == [_second, _first]
+    assert admission.owes(1, _first)
+    admission.hungry = {_first}
+    assert not admission.owes(1, _second)
+
+
+def test_other_calls_make_shares_smaller() -> None:
+    """What they take is taken from each batch."""
+    admission = Limit.fixed(4).admission
+    admission.listeners += [_first, _second]
+    admission.hungry = {_second}
+    assert not admission.owes(1, _first)
+    assert admission.owes(1, _first, others=2)
+
+
 def test_set_changes_it_at_once() -> None:
     """A limit can be changed while it is in use."""
     limit = Limit.adaptive(start=4, most=8)

@@ -40,6 +40,11 @@ async def call(
     )
 
 
+async def _call_on(client: AsyncDeepSeek) -> None:
+    while True:
+        await call(client, "and on")
+
+
 async def _until_full(limit: Limit, count: int) -> None:
     while limit.in_flight < count:  # noqa: ASYNC110 - nothing tells of it
         await asyncio.sleep(0.005)
@@ -90,23 +95,41 @@ async def test_two_batches_do_not_wait_for_each_other() -> None:
 @limited(20.0)
 async def test_steady_calls_starve_no_batch() -> None:
     """A batch with fewer places than there are calls goes on beside them."""
-
-    async def call_on(client: AsyncDeepSeek) -> None:
-        while True:
-            await call(client, "and on")
-
     async with (
         DeepSeekEmulator(pace=PACE) as emulator,
         client_of(emulator) as client,
         asyncio.TaskGroup() as calls,
     ):
-        steady = [calls.create_task(call_on(client)) for _ in range(4)]
+        steady = [calls.create_task(_call_on(client)) for _ in range(4)]
         await emulator.busy(4)
         report = await client.batch(asks(2), concurrency=2).run()
         for task in steady:
             task.cancel()
 
     assert report.ok == 2
+
+
+@limited(20.0)
+@pytest.mark.parametrize(("places", "calls"), [(1, 0), (4, 2), (4, 5)])
+async def test_batches_share_what_calls_leave_of_a_limit(
+    places: int, calls: int
+) -> None:
+    """A long batch that was there first does not keep it all to itself."""
+    async with (
+        DeepSeekEmulator(pace=PACE) as emulator,
+        client_of(emulator) as client,
+        asyncio.TaskGroup() as steady,
+    ):
+        callers = [steady.create_task(_call_on(client)) for _ in range(calls)]
+        limit = Limit.fixed(places)
+        long = asyncio.create_task(client.batch(asks(1000), concurrency=limit).run())
+        await emulator.busy(calls + 1)
+        short = await client.batch(asks(4), concurrency=limit).run()
+        for task in (long, *callers):
+            task.cancel()
+        await asyncio.wait([long])
+
+    assert short.ok == 4
 
 
 @limited(20.0)
