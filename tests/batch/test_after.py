@@ -235,10 +235,17 @@ async def test_order_can_be_switched_off() -> None:
 
 @pytest.mark.usefixtures("settled")
 async def test_rows_of_few_are_not_held() -> None:
-    """Groups too small to be worth it go at once."""
-    wire = CachingWire()
-    batch = make(wire, grouped(20, 3), 60)
+    """Groups too small to be worth it go at once: the first waits for the last."""
+    wire, all_there = FakeWire(), asyncio.Event()
 
-    await collect(batch)
+    async def reply(request: WireRequest, _: str) -> ChatCompletion:
+        if wire.now == 60:
+            all_there.set()
+        await all_there.wait()
+        return answer_to(request)
 
-    assert wire.most_seen > 30
+    wire.reply = reply
+    async with asyncio.timeout(5.0):
+        done = await collect(make(wire, grouped(20, 3), 60))
+
+    assert len(done) == 60
