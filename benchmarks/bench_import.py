@@ -15,7 +15,7 @@ TARGETS = {
     "deepseek_async": "import deepseek_async",
     "openai": "import openai",
 }
-ROUNDS = 7
+ROUNDS = 15
 NOTE = (
     "Sum of the self times that `python -X importtime` prints, warm byte code, medians "
     "of interleaved fresh processes, the bare interpreter's own imports taken off."

@@ -6,7 +6,7 @@ from .options import Options
 from .report import Table, cpu_table
 
 PEERS = ("aiohttp", "deepseek_async", "openai httpx2", "openai aiohttp")
-ROUNDS = 5
+ROUNDS = 9
 #: title, scenario, concurrency, requests a round, openai's requests a round
 CASES = (
     ("1 KB answer, one at a time", "ask", 1, 400, 100),

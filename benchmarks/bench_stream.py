@@ -6,7 +6,7 @@ from .peers import PEERS
 from .report import Table, cpu_table
 
 STREAMS, OPENAI_STREAMS, CHUNKS = 20, 2, 2000
-ROUNDS = 5
+ROUNDS = 9
 NOTE = (
     f"{STREAMS} streams at once (openai: {OPENAI_STREAMS}) of {CHUNKS} chunks of about "
     "320 bytes, each its own HTTP chunk, half thinking and half text. The floor "
