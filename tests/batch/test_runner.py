@@ -131,13 +131,12 @@ async def test_one_attempt_means_one_attempt() -> None:
 async def test_a_stated_limit_is_obeyed_at_once() -> None:
     """After the first refusal that states a limit, that many are on the wire."""
     wire = FakeWire()
-    begun = admitted = most_after = 0
+    admitted = most_after = 0
     have_all_begun = asyncio.Event()
 
     async def reply(request: WireRequest, _: str) -> ChatCompletion:
-        nonlocal begun, admitted, most_after
-        begun += 1
-        if begun == 4 + 64:  # four go ahead, and are answered before the rest goes
+        nonlocal admitted, most_after
+        if wire.now == 64:
             have_all_begun.set()
         if batch.report.refused:
             most_after = max(most_after, limit.in_flight)
@@ -150,7 +149,7 @@ async def test_a_stated_limit_is_obeyed_at_once() -> None:
         return answer_to(request)
 
     wire.reply = reply
-    limit = Limit.adaptive(start=64)
+    limit = Limit.adaptive(start=64, most=64)
     batch = make(wire, asks(400), limit)
 
     done = await collect(batch)
