@@ -131,22 +131,26 @@ async def test_one_attempt_means_one_attempt() -> None:
 async def test_a_stated_limit_is_obeyed_at_once() -> None:
     """After the first refusal that states a limit, that many are on the wire."""
     wire = FakeWire()
-    admitted = most_after = 0
+    begun = admitted = most_after = 0
     have_all_begun = asyncio.Event()
 
     async def reply(request: WireRequest, _: str) -> ChatCompletion:
-        nonlocal admitted, most_after
-        if wire.now == 64:
+        nonlocal begun, admitted, most_after
+        begun += 1
+        if begun == 64:
             have_all_begun.set()
         if batch.report.refused:
             most_after = max(most_after, limit.in_flight)
-        if admitted >= 25:
-            await have_all_begun.wait()
-            raise refusal(25)
-        admitted += 1
-        await asyncio.sleep(0.1)
-        admitted -= 1
-        return answer_to(request)
+        try:
+            if admitted >= 25:
+                await have_all_begun.wait()
+                raise refusal(25)
+            admitted += 1
+            await asyncio.sleep(0.1)
+            admitted -= 1
+            return answer_to(request)
+        finally:
+            begun -= 1
 
     wire.reply = reply
     limit = Limit.adaptive(start=64, most=64)
@@ -453,16 +457,19 @@ async def test_a_slow_request_function_cannot_outrun_it(how: str) -> None:
 
 
 async def test_the_limit_can_be_changed_live() -> None:
-    """A raised limit takes effect at once."""
-    wire = FakeWire()
+    """A raised limit takes effect at once: as many come as wait for one another."""
+    wire, all_there = FakeWire(), asyncio.Event()
 
     async def reply(request: WireRequest, _: str) -> ChatCompletion:
-        await asyncio.sleep(0.005)
+        if batch.limit.capacity == 20:
+            if wire.now == 20:
+                all_there.set()
+            await all_there.wait()
         return answer_to(request)
 
     wire.reply = reply
     batch = make(wire, asks(200), 2)
-    async with batch:
+    async with asyncio.timeout(5.0), batch:
         async for result in batch:
             if result.index == 10:
                 assert wire.most_seen == 2
