@@ -465,6 +465,7 @@ async def test_the_limit_can_be_changed_live() -> None:
             if wire.now == 20:
                 all_there.set()
             await all_there.wait()
+        await asyncio.sleep(0.005)
         return answer_to(request)
 
     wire.reply = reply
