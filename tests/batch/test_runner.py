@@ -585,6 +585,22 @@ async def test_other_calls_of_the_client_go_first() -> None:
     assert wire.most_seen == 8
 
 
+async def test_a_paused_batch_takes_no_turn() -> None:
+    """It wanted a slot before, but does not keep it from the other batch."""
+    wire, limit = FakeWire(), Limit.fixed(1)
+    paused, going = make(wire, asks(50), limit), make(wire, asks(50), limit)
+    async with asyncio.timeout(5.0), paused, going:
+        for _ in range(3):
+            await anext(aiter(paused))
+            await anext(aiter(going))
+        paused.pause()
+        done = [result async for result in going]
+        paused.resume()
+        done += [result async for result in paused]
+
+    assert len(done) == 2 * 50 - 2 * 3
+
+
 async def test_rates_are_kept() -> None:
     """With requests per minute, a second's worth goes at once and no more."""
     wire = FakeWire()
