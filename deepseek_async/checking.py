@@ -135,6 +135,14 @@ def refuse_binary(value: object, path: str, depth: int = 0) -> None:
             refuse_binary(item, f"{path}.{name}", depth + 1)
 
 
+def try_to_encode(value: object) -> bytes | None:
+    """A value as JSON; `None` if JSON has none such."""
+    try:
+        return _encoder.encode(value)
+    except _ENCODE_ERRORS:
+        return None
+
+
 def encoded(wire: Mapping[str, Any]) -> bytes:
     """A body as JSON.
 
@@ -144,10 +152,10 @@ def encoded(wire: Mapping[str, Any]) -> bytes:
     Raises:
         InvalidRequestError: JSON has no such value; the first one is named.
     """
-    try:
-        return _encoder.encode(wire)
-    except _ENCODE_ERRORS:
-        param = _culprit(wire)
+    body = try_to_encode(wire)
+    if body is not None:
+        return body
+    param = _culprit(wire)
     message = f"{param} cannot be encoded as JSON (an unknown type or a lone surrogate)"
     raise InvalidRequestError(message, param=param)
 
