@@ -206,9 +206,8 @@ class Admission:
 
     def served(self, user: Callable[[], None]) -> None:
         """A batch has used a slot: those it shares them with go before it now."""
-        if len(self.listeners) > 1:
-            self.listeners.remove(user)
-            self.listeners.append(user)
+        self.listeners.remove(user)
+        self.listeners.append(user)
 
     def withdrawn(self) -> None:
         """A request was given up by its sender, which says nothing about the server."""

@@ -184,6 +184,7 @@ class Ledger:
         recorded: Nano-dollars in the journal's records of this run.
         recorded_tokens: Tokens in them.
         unpriced: Answers of models without a known price.
+        has_ceilings: Whether there is a ceiling for either.
     """
 
     def __init__(self, budget: Budget, tariff: Tariff) -> None:
@@ -198,6 +199,7 @@ class Ledger:
         limit = budget.max_cost
         self.max_cost = None if limit is None else int(Decimal(str(limit)) * NANO)
         self.max_tokens = budget.max_tokens
+        self.has_ceilings = limit is not None or budget.max_tokens is not None
 
     def resume(self, used: Amount, held: Amount) -> None:
         """Go on after other runs.

@@ -58,9 +58,10 @@ class Committer:
 
     def add(self, line: bytes, finished: Finished) -> None:
         """Queue a record and the result that waits for it."""
+        if not self._lines:
+            self._wake.set()
         self._lines.append(line)
         self._finished.append(finished)
-        self._wake.set()
 
     def write(self, line: bytes, then: Callable[[], None]) -> None:
         """Queue a line that is no record.

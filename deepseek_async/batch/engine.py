@@ -51,7 +51,7 @@ class Engine:
         others: How many calls of the same client are of no batch.
         most: The most of this batch on the wire, whatever the limit says.
         unread: How many results wait for the reader.
-        is_ahead: Whether a slow row holds back the reader in input order.
+        is_ahead: Whether a slow row holds back the reader; in input order only.
         is_stuck: Whether the journal cannot be written now.
 
     Attributes:
@@ -74,7 +74,7 @@ class Engine:
         others: Callable[[], int],
         most: int,
         unread: Callable[[], int],
-        is_ahead: Callable[[], bool],
+        is_ahead: Callable[[], bool] | None,
         is_stuck: Callable[[], bool],
     ) -> None:
         self.uncommitted = 0
@@ -227,7 +227,8 @@ class Engine:
         limit, on_wire = self._limit, self._attempts.on_wire
         if limit.hungry and limit.owes(on_wire, self.wake, others):
             return _SHORT_LOOK
-        if on_wire + self.uncommitted >= min(self._most, limit.capacity):
+        used = on_wire + self.uncommitted
+        if used >= limit.capacity or used >= self._most:
             limit.admits(now, others)  # a full house is what a limit grows by
             return limit.recheck_after(now) or _AT_LEAST
         if not limit.admits(now, others):
@@ -270,8 +271,10 @@ class Engine:
         item = item or self._attempts.retries.due(now)
         if item is not None:
             return item
-        window = 2 * min(self._most, self._limit.capacity)
-        if len(self._attempts.live) + self._unread() >= window or self._is_ahead():
+        at_hand = len(self._attempts.live) + self._unread()
+        if at_hand >= 2 * self._limit.capacity or at_hand >= 2 * self._most:
+            return None
+        if self._is_ahead is not None and self._is_ahead():
             return None
         return fresh.take(now)
 
@@ -294,7 +297,8 @@ class Engine:
         if self._pacer is not None:
             self._pacer.sent(now, len(item.wire.body) // 4 + (item.max_tokens or 0))
         self._attempts.begin(item, now, self._limit.freed)
-        self._limit.served(self.wake)
+        if len(self._limit.listeners) > 1:
+            self._limit.served(self.wake)
         return True
 
     def _set_clocks(self, item: Item, now: float) -> None:
@@ -311,7 +315,7 @@ class Engine:
         """Set aside what the request can cost; whether it may be sent now."""
         ledger = self._ledger
         asked = ledger.reserve(item.wire.body, item.wire.model or "", item.max_tokens)
-        exceeded = ledger.exceeded_by(asked)
+        exceeded = ledger.exceeded_by(asked) if ledger.has_ceilings else None
         if exceeded is not None and not self._attempts.on_wire:
             self.stop(exceeded)
             return False

@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from ..errors import JournalError
-from .record import Mark, decode_mark, held_in
+from .record import HELD, Mark, held_in, mark_of
 
 OK: Final = 1
 FAILED: Final = 2
@@ -68,12 +68,11 @@ class Index:
         Returns:
             What a record says, if it is the one that counts for its row so far.
         """
-        held = held_in(line)
-        if held is not None:
-            self.held_cost, self.held_tokens = held
+        if line.startswith(HELD):
+            self.held_cost, self.held_tokens = held_in(line)
             return None
         try:
-            mark = decode_mark(line)
+            mark = mark_of(line)
         except msgspec.ValidationError as error:
             message = f"a line of the journal is of an unknown kind: {error}"
             raise JournalError(message) from None
@@ -81,8 +80,10 @@ class Index:
         cost, tokens = max(0, mark.cost), mark.tokens[0] + mark.tokens[3]
         self.cost += cost
         self.tokens += tokens
-        self.most_cost = max(self.most_cost, cost)
-        self.most_tokens = max(self.most_tokens, tokens)
+        if cost > self.most_cost:
+            self.most_cost = cost
+        if tokens > self.most_tokens:
+            self.most_tokens = tokens
         status = OK if mark.status == "ok" else FAILED
         return mark if self.add(mark.index, mark.hash, status) else None
 
@@ -90,9 +91,9 @@ class Index:
         """0 for an open request, else `OK` or `FAILED`."""
         return self.statuses[index] if index < len(self.statuses) else 0
 
-    def digest(self, index: int) -> str:
-        """The hash of a finished request."""
-        return f"{self.hashes[index]:016x}"
+    def has(self, index: int, digest: str) -> bool:
+        """Whether a finished request has this hash."""
+        return self.hashes[index] == int(digest, 16)
 
     def add(self, index: int, digest: str, status: int) -> bool:
         """Note a finished request; an answer stands against every other record.
@@ -108,7 +109,8 @@ class Index:
             more = max(index + 1 - known, known // 8, 1024)
             self.statuses.extend(bytes(more))
             self.hashes.frombytes(bytes(8 * more))
-        self.rows = max(self.rows, index + 1)
+        if index >= self.rows:
+            self.rows = index + 1
         before = self.statuses[index]
         if before == OK:
             return False

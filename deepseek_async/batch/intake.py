@@ -20,7 +20,7 @@ from .options import Settings
 from .prefix import prefixes
 from .report import Tally
 from .results import BatchFailed
-from .source import Row, error_of
+from .source import Row
 from .template import digest_of
 
 ONCE = RetryPolicy(attempts=1)
@@ -83,8 +83,8 @@ class Intake:
         key, digest = str(row.index), ""
         failure: Exception
         try:
-            if (error := error_of(row.value)) is not None:
-                raise error  # noqa: TRY301 - the reader's verdict, one way out for all
+            if isinstance(row.value, InvalidRequestError):
+                raise row.value  # noqa: TRY301 - the reader's verdict, as any other's
             given = self.reading.key_of(row)
             key = key if given is None else given
             if self._parts > 1 and not self._is_mine(key):
@@ -167,7 +167,7 @@ class Intake:
         status = index.status(row.index)
         if status != OK and (self._retry_failed or not status):
             return False  # a failed row may have been mended meanwhile
-        if index.digest(row.index) != digest:
+        if not index.has(row.index, digest):
             message = (
                 f"{row.where} is another request than the one the journal has for it, "
                 "or has another key: the input or the request function has changed. "

@@ -95,34 +95,25 @@ class Fresh:
             if row is None:
                 plan.sort(now, is_short_of_rows=True)
                 return plan.take(now)
-            item = self._made(row)
-            if item is None:
-                continue
-            if not (plan.size or item.prefixes):
-                return item  # nothing that it could wait for
-            plan.add(item)
-            plan.sort(now, is_short_of_rows=False)
+            made = self._intake.take(row)
+            if made is None:
+                self._skip(row.index)
+            elif isinstance(made, Rejected):
+                self._reject(made)
+            elif not (plan.size or made.prefixes):
+                return made  # nothing that it could wait for
+            else:
+                plan.add(made)
+                plan.sort(now, is_short_of_rows=False)
         self.is_looking = True
         return plan.take(now)
 
     def _read(self) -> Row | None:
         """The next row, if one is at hand."""
-        source = self._source
-        row = source.take()
-        if row is None and self._filling is None and source.has_rows:
+        row = self._source.take()
+        if row is None and self._filling is None and self._source.has_rows:
             self._filling = asyncio.create_task(self._fill())
         return row
-
-    def _made(self, row: Row) -> Item | None:
-        """The request of a row, if it makes one."""
-        made = self._intake.take(row)
-        if isinstance(made, Item):
-            return made
-        if made is None:
-            self._skip(row.index)
-        else:
-            self._reject(made)
-        return None
 
     async def _fill(self) -> None:
         try:

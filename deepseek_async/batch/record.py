@@ -34,6 +34,9 @@ from ..types.chat import ChatCompletion
 from .results import BatchFailed, BatchOk, BatchResult, Finished, Tokens
 
 UNKNOWN_COST: Final = -1
+HELD: Final = b'{"held":'
+"""What a line begins with that says what may have been billed."""
+
 _TAIL: Final = len(',"x":"00000000"}')
 _MARK: Final = b',"x":"'
 
@@ -139,9 +142,9 @@ _DEFAULTS: Final[dict[str, Any]] = {
 _encode: Final = msgspec.json.Encoder().encode
 _decode_failure: Final = msgspec.json.Decoder(Failure).decode
 decode_record: Final = msgspec.json.Decoder(Record).decode
-decode_mark: Final = msgspec.json.Decoder(Mark).decode
+_decode_mark: Final = msgspec.json.Decoder(Mark).decode
 _decode_held: Final = msgspec.json.Decoder(Held).decode
-_HELD: Final = b'{"held":'
+_BODY: Final = b',"b":'
 
 
 def completion_body(completion: ChatCompletion) -> bytes:
@@ -203,9 +206,24 @@ def held_line(cost: int, tokens: int) -> bytes:
     return seal(_encode(Held((cost, tokens))))
 
 
-def held_in(line: bytes) -> tuple[int, int] | None:
-    """Nano-dollars and tokens of such a line; `None` for a record."""
-    return _decode_held(line).held if line.startswith(_HELD) else None
+def mark_of(line: bytes) -> Mark:
+    """Which request a record finishes; its body, most of the line, is not looked at.
+
+    Args:
+        line: A whole record.
+
+    Raises:
+        msgspec.ValidationError: It is a line of another kind.
+    """
+    try:
+        return _decode_mark(line[: line.find(_BODY)] + b"}")
+    except msgspec.DecodeError:  # in another order, or none at all
+        return _decode_mark(line)
+
+
+def held_in(line: bytes) -> tuple[int, int]:
+    """Nano-dollars and tokens of such a line."""
+    return _decode_held(line).held
 
 
 def seal(encoded: bytes) -> bytes:

@@ -36,7 +36,7 @@ class BatchOk(Struct, kw_only=True, frozen=True):
     @property
     def attempts(self) -> tuple[Attempt, ...]:
         """Every attempt made, the successful one last."""
-        return self.completion.attempts
+        return self.completion.meta.attempts
 
     def unwrap(self) -> ChatCompletion:
         """The answer."""

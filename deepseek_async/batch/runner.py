@@ -181,7 +181,7 @@ class Batch:
             others=self._wire.other_calls,
             most=self._wire.most,
             unread=self._delivery.unread,
-            is_ahead=self._is_ahead,
+            is_ahead=self._is_ahead if self._settings.order == "input" else None,
             is_stuck=self._is_stuck,
         )
 
@@ -400,7 +400,7 @@ class Batch:
     # What the engine asks
 
     def _is_ahead(self) -> bool:
-        if self._settings.order != "input" or self._source is None:
+        if self._source is None:
             return False
         window = 4 * min(self.limit.capacity, self._wire.most)
         return self._source.count >= self._delivery.next_index + window

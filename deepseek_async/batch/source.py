@@ -208,8 +208,3 @@ class Source:
                     await ended
             except Exception as error:  # noqa: BLE001 - the caller's own code
                 self.failure = self.failure or error
-
-
-def error_of(value: object) -> InvalidRequestError | None:
-    """The error that stands in a row's place, if one does."""
-    return value if isinstance(value, InvalidRequestError) else None

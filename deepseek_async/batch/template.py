@@ -106,18 +106,7 @@ class Reading:
             InvalidRequestError: The row does not make a request.
             Exception: Whatever the caller's own function raised.
         """
-        params = self._made(row)
-        if isinstance(params, ChatCompletionRequest):
-            params = {
-                name: value
-                for name, value in msgspec.structs.asdict(params).items()
-                if value is not None
-            }
-        if not is_mapping(params):
-            kind = type(params).__name__
-            place = row.where
-            message = f"{place} must be a dict or a ChatCompletionRequest, not {kind}"
-            raise InvalidRequestError(message, param=place)
+        params = _mapping(self._made(row), row)
         if params.get("stream"):
             message = f"{row.where}: a batch does not stream"
             raise InvalidRequestError(message, param="stream")
@@ -166,6 +155,18 @@ class Reading:
         if self._overrides:
             found["overrides"] = _fingerprint(self._overrides)
         return found
+
+
+def _mapping(params: object, row: Row) -> Mapping[str, Any]:
+    """The parameters of a request, as the row or the caller's function gives them."""
+    if is_mapping(params):
+        return params
+    if isinstance(params, ChatCompletionRequest):
+        fields = msgspec.structs.asdict(params).items()
+        return {name: value for name, value in fields if value is not None}
+    kind = type(params).__name__
+    message = f"{row.where} must be a dict or a ChatCompletionRequest, not {kind}"
+    raise InvalidRequestError(message, param=row.where)
 
 
 def _is_template(given: object) -> bool:

@@ -28,7 +28,7 @@ from .journal import (
     scan,
     segments,
 )
-from .record import Mark, decode_mark, held_line
+from .record import Mark, held_line, mark_of
 from .storage import is_locked, locked, private, sync_directory, unlock
 
 _AT_ONCE: Final = 1 << 20
@@ -248,7 +248,7 @@ def _append(journal: Journal, catalogue: Catalogue, source: Path) -> None:
     part: list[bytes] = []
     size = 0
     for line in catalogue.lines():
-        _compare(journal, decode_mark(line), source)
+        _compare(journal, mark_of(line), source)
         journal.index.read(line)
         part.append(line)
         size += len(line)
@@ -260,7 +260,7 @@ def _append(journal: Journal, catalogue: Catalogue, source: Path) -> None:
 
 def _compare(journal: Journal, mark: Mark, source: Path) -> None:
     known = journal.index
-    if known.status(mark.index) and known.digest(mark.index) != mark.hash:
+    if known.status(mark.index) and not known.has(mark.index, mark.hash):
         message = (
             f"row {mark.index} (from 0) is another request in {source} than in the "
             "journals before it: the inputs were different"
