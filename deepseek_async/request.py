@@ -185,9 +185,7 @@ def _chat_request(params: Mapping[str, Any]) -> WireRequest:
     beta = _is_prefix(wire["messages"][-1]) or (
         "tools" in wire and any(map(_is_strict, wire["tools"]))
     )
-    return _finish(
-        _request("POST", _CHAT, params, beta=beta), wire, extra
-    )
+    return _finish(_request("POST", _CHAT, params, beta=beta), wire, extra)
 
 
 def _fim_request(params: Mapping[str, Any]) -> WireRequest:

@@ -80,10 +80,8 @@ class Index:
         cost, tokens = max(0, mark.cost), mark.tokens[0] + mark.tokens[3]
         self.cost += cost
         self.tokens += tokens
-        if cost > self.most_cost:
-            self.most_cost = cost
-        if tokens > self.most_tokens:
-            self.most_tokens = tokens
+        self.most_cost = max(self.most_cost, cost)
+        self.most_tokens = max(self.most_tokens, tokens)
         status = OK if mark.status == "ok" else FAILED
         return mark if self.add(mark.index, mark.hash, status) else None
 

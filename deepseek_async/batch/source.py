@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, Final, TypeAlias, cast
 import anyio
 from msgspec import Struct
 
-from ..errors import ConfigurationError, DeepSeekError, InvalidRequestError, SourceError
+from ..errors import ConfigurationError, DeepSeekError, SourceError
 from ..types.discreet import Discreet
 from .files import FileRow, count_of, dataset_rows, is_dataset, open_rows, rows
 
