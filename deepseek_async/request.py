@@ -117,7 +117,13 @@ def chat_request(params: Mapping[str, Any]) -> WireRequest | DeepSeekError:
     Returns:
         The request, or the error to raise: always one of this library's.
     """
-    return _plain_request(params) or _checked(_chat_request, params)
+    chat = plain_chat(params)  # the commonest kind, and much sooner checked
+    body = None if chat is None else try_to_encode(chat)
+    if chat is None or body is None:
+        return _checked(_chat_request, params)
+    return WireRequest(
+        "POST", _CHAT, body, stream=chat.stream is True, model=chat.model
+    )
 
 
 def fim_request(params: Mapping[str, Any]) -> WireRequest | DeepSeekError:
@@ -161,17 +167,6 @@ def _checked(
     # Its frames and its context hold the parameters.
     found.__cause__ = found.__context__ = None
     return found.with_traceback(None)
-
-
-def _plain_request(params: Mapping[str, Any]) -> WireRequest | None:
-    """The request, if it is of the commonest kind; much sooner found than others."""
-    chat = plain_chat(params)
-    body = None if chat is None else try_to_encode(chat)
-    if chat is None or body is None:
-        return None
-    return WireRequest(
-        "POST", _CHAT, body, stream=chat.stream is True, model=chat.model
-    )
 
 
 def _chat_request(params: Mapping[str, Any]) -> WireRequest:

@@ -266,7 +266,8 @@ class Ledger:
         Returns:
             The cost in nano-dollars, or `None` for a model without a price.
         """
-        self.release(held)
+        self.reserved -= held.cost
+        self.reserved_tokens -= held.tokens
         prompt, _, _, output, _ = tokens
         self.tokens += prompt + output
         self._largest_output = max(self._largest_output, output)

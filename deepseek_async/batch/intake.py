@@ -17,7 +17,7 @@ from .index import OK, Index
 from .item import Item
 from .keys import Keys
 from .options import Settings
-from .prefix import prefixes
+from .prefix import SHORTEST, prefixes
 from .report import Tally
 from .results import BatchFailed
 from .source import Row
@@ -136,7 +136,7 @@ class Intake:
             max_tokens=most_output(params),
             is_deterministic=self._dedupe and is_deterministic(params),
         )
-        if self._look_for_prefixes:
+        if self._look_for_prefixes and len(wire.body) >= SHORTEST:
             item.prefixes = prefixes(wire.body)
         return item
 

@@ -12,7 +12,7 @@ from ..types.meta import Attempt
 from ..types.usage import Usage
 
 
-class BatchOk(Struct, kw_only=True, frozen=True):
+class BatchOk(Struct, kw_only=True, frozen=True, gc=False):
     """A request that was answered.
 
     Attributes:
@@ -111,7 +111,8 @@ def tokens_of(usage: Usage) -> Tokens:
     Counts that cannot be are set right, as money depends on them: none is negative,
     none is absurd, and a prompt has no more hits than tokens.
     """
-    prompt, hit = usage.prompt_tokens, usage.cached_tokens
+    prompt, hit = usage.prompt_tokens, usage.prompt_cache_hit_tokens
+    hit = hit or usage.cached_tokens
     output, reasoning = usage.completion_tokens, usage.reasoning_tokens
     if not (
         0 <= hit <= prompt <= _MOST_TOKENS
