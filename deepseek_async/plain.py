@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Annotated, Any, Final, TypeAlias
 
 import msgspec
 from msgspec import Meta, Struct
 
 _MOST: Final = sys.float_info.max
-_Finite: TypeAlias = Annotated[float, Meta(ge=-_MOST, le=_MOST)]
+_Int: TypeAlias = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+_Number: TypeAlias = _Int | Annotated[float, Meta(ge=-_MOST, le=_MOST)]
+"""A finite one: JSON has no other."""
 
 
 class _TextMessage(Struct, forbid_unknown_fields=True, gc=False):
@@ -25,16 +28,17 @@ class PlainChat(Struct, omit_defaults=True, gc=False):
     """The body of such a request."""
 
     model: str
-    messages: Annotated[list[_TextMessage], Meta(min_length=1)]
+    messages: list[_TextMessage]
     max_tokens: int | None = None
-    temperature: _Finite | None = None
-    top_p: _Finite | None = None
+    temperature: _Number | None = None
+    top_p: _Number | None = None
     user_id: str | None = None
     stream: bool | None = None
 
 
 _FIELDS: Final = frozenset(PlainChat.__struct_fields__)
-_DICTS: Final = {dict}
+_NUMBERS: Final = frozenset({"temperature", "top_p"})
+_DICTS: Final[set[type]] = {dict}
 
 # Makes the structs ready for any thread to convert to.
 msgspec.json.Decoder(PlainChat)
@@ -48,11 +52,18 @@ def plain_chat(params: Mapping[str, Any]) -> PlainChat | None:
     """
     if not _FIELDS.issuperset(params):
         return None
-    messages = params.get("messages")
-    # Lists and dicts of another kind may show other items than they hold.
+    messages: list[Any] | None = params.get("messages")
+    # One at least; lists and dicts of another kind may show others than they hold.
     if type(messages) is not list or set(map(type, messages)) != _DICTS:
+        return None
+    if not (_NUMBERS.isdisjoint(params) or _are_plain(params)):
         return None
     try:
         return msgspec.convert(params, PlainChat)
     except (msgspec.ValidationError, TypeError, ValueError, RecursionError):
         return None
+
+
+def _are_plain(params: Mapping[str, Any]) -> bool:
+    """Whether no number is a Decimal, which msgspec would take for a float."""
+    return not any(isinstance(params.get(name), Decimal) for name in _NUMBERS)

@@ -7,6 +7,10 @@ import json
 import math
 import tempfile
 import time
+from collections import OrderedDict
+from collections.abc import Iterator
+from decimal import Decimal
+from enum import StrEnum
 from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -343,6 +347,88 @@ def test_what_is_sent_is_what_was_given(params: Document) -> None:
     }
     assert json.dumps(params) == before
     assert (made.model, made.stream) == (params["model"], params.get("stream", False))
+
+
+class Named(StrEnum):
+    """Text of another kind, as callers have it for models and roles."""
+
+    USER = "user"
+
+
+class Masked(dict[str, Any]):
+    """A dict that shows other values than it holds."""
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(["role", "content"])
+
+    def __getitem__(self, name: str) -> str:
+        return "shown"
+
+
+ODD: list[Any] = [
+    None,
+    True,
+    0,
+    0.5,
+    math.nan,
+    -math.inf,
+    2**63 + 1,
+    10**400,
+    Decimal("0.5"),
+    Named.USER,
+    "\ud800",
+    b"x",
+    (),
+    [],
+    {},
+    [{"role": Named.USER, "content": "a"}],
+    [{"role": "user", "content": "a"}, OrderedDict(role="user", content="b")],
+    [Masked(role="user", content="hidden")],
+    [{"role": "user", "content": "\ud800"}],
+    [{"role": "user", "content": None}],
+    [{"role": "user"}],
+    [{"content": "a"}],
+    ({"role": "user", "content": "in a tuple"},),
+]
+PLAIN: Document = {
+    "model": "m",
+    "messages": [{"role": "user", "content": "q"}],
+    "max_tokens": 1,
+    "temperature": 0,
+    "top_p": 1.0,
+    "user_id": "u",
+    "stream": False,
+}
+
+
+def same_both_ways(params: Document) -> None:
+    """See that a plain request, and what is nearly one, is made as any other."""
+    short = chat_request(params)
+    long = chat_request({**params, "tag": "which plain requests do not have"})
+
+    if isinstance(long, WireRequest):
+        assert isinstance(short, WireRequest)
+        assert json.loads(short.body) == json.loads(long.body)
+        found = (short.method, short.path, short.beta, short.stream, short.model)
+        assert found == (long.method, long.path, long.beta, long.stream, long.model)
+    else:
+        assert isinstance(short, DeepSeekError)
+        assert short.message == long.message
+
+
+@pytest.mark.parametrize("name", PLAIN)
+@pytest.mark.parametrize("value", ODD, ids=range(len(ODD)))
+def test_the_short_way_takes_nothing_odd(name: str, value: object) -> None:
+    """Whatever stands in a field of a plain request."""
+    same_both_ways({**PLAIN, name: value})
+    same_both_ways({"model": "m", "messages": PLAIN["messages"], name: value})
+
+
+@quickly
+@given(requests)
+def test_the_short_way_says_what_the_long_one_does(params: Document) -> None:
+    """Whatever a request consists of."""
+    same_both_ways({name: value for name, value in params.items() if name in PLAIN})
 
 
 @quickly
