@@ -125,6 +125,8 @@ class Admission:
         """
         if self.in_flight + others >= self.capacity and not self._has_starved(now):
             return False
+        if self._streak < _OUTAGE_STREAK:
+            return True
         return not self.in_outage or now >= self._probe_at
 
     def _has_starved(self, now: float) -> bool:

@@ -211,7 +211,6 @@ class Ledger:
         self.spent_before, self.tokens_before = used.cost, used.tokens
         self.uncertain, self.uncertain_tokens = held.cost, held.tokens
 
-    @property
     def unrecorded(self) -> tuple[int, int]:
         """The most that may have been billed, or will be, without a record of it.
 
@@ -270,7 +269,8 @@ class Ledger:
         self.reserved_tokens -= held.tokens
         prompt, _, _, output, _ = tokens
         self.tokens += prompt + output
-        self._largest_output = max(self._largest_output, output)
+        if output > self._largest_output:
+            self._largest_output = output
         cost = self.tariff.cost(tokens, model)
         if cost is None:
             self.unpriced += 1

@@ -34,7 +34,7 @@ class Cover:
         self._write = write
         self._is_asking = False
         # Nothing is sent yet: what runs before have left, which needs no room.
-        self._cost, self._tokens = self._left = ledger.unrecorded
+        self._cost, self._tokens = self._left = ledger.unrecorded()
 
     def allows(self, asked: Amount) -> bool:
         """Whether a request may be sent; if not, what it takes is asked for.
@@ -42,7 +42,7 @@ class Cover:
         Args:
             asked: The most it can use.
         """
-        cost, tokens = self._ledger.unrecorded
+        cost, tokens = self._ledger.unrecorded()
         cost += asked.cost
         tokens += asked.tokens
         if cost <= self._cost and tokens <= self._tokens:
@@ -67,7 +67,7 @@ class Cover:
 
         Nothing is under way then, so it says no more than needed.
         """
-        cost, tokens = self._ledger.unrecorded
+        cost, tokens = self._ledger.unrecorded()
         if (cost, tokens) == (self._cost, self._tokens):
             return None
         return held_line(max(0, cost), max(0, tokens))

@@ -77,13 +77,15 @@ class Index:
             message = f"a line of the journal is of an unknown kind: {error}"
             raise JournalError(message) from None
         self.records += 1
-        cost, tokens = max(0, mark.cost), mark.tokens[0] + mark.tokens[3]
+        cost = 0 if mark.cost < 0 else mark.cost
+        tokens = mark.tokens[0] + mark.tokens[3]
         self.cost += cost
         self.tokens += tokens
-        self.most_cost = max(self.most_cost, cost)
-        self.most_tokens = max(self.most_tokens, tokens)
-        status = OK if mark.status == "ok" else FAILED
-        return mark if self.add(mark.index, mark.hash, status) else None
+        if cost > self.most_cost:
+            self.most_cost = cost
+        if tokens > self.most_tokens:
+            self.most_tokens = tokens
+        return mark if self._counts(mark) else None
 
     def status(self, index: int) -> int:
         """0 for an open request, else `OK` or `FAILED`."""
@@ -93,12 +95,9 @@ class Index:
         """Whether a finished request has this hash."""
         return self.hashes[index] == int(digest, 16)
 
-    def add(self, index: int, digest: str, status: int) -> bool:
-        """Note a finished request; an answer stands against every other record.
-
-        Returns:
-            Whether the record counts.
-        """
+    def _counts(self, mark: Mark) -> bool:
+        """Note a finished request; an answer stands against every other record."""
+        index, status = mark.index, OK if mark.status == "ok" else FAILED
         if not 0 <= index < _MAX_INDEX:
             message = f"a record of the journal names the impossible row {index}"
             raise JournalError(message)
@@ -115,5 +114,5 @@ class Index:
         self.ok += status == OK
         self.failed += (status == FAILED) - (before == FAILED)
         self.statuses[index] = status
-        self.hashes[index] = int(digest, 16)
+        self.hashes[index] = int(mark.hash, 16)
         return True

@@ -130,7 +130,7 @@ def wait_after_refusal(
 
 def unfinished(completion: ChatCompletion) -> UnfinishedAnswerError | None:
     """The error for an answer that the server gave up on, or `None`."""
-    reason = completion.finish_reason
+    reason = completion.choices[0].finish_reason if completion.choices else None
     if reason not in REPEATED_FINISH:
         return None
     message = f"the server gave up on the answer, finish_reason {reason!r}"

@@ -91,7 +91,6 @@ class PrefixPlan:
         self._judged = 0
         self._served = 0
 
-    @property
     def wants_rows(self) -> bool:
         """Whether to read on before anything is sent."""
         if self._ready and not (self._sees_prefixes and self.is_active):

@@ -91,7 +91,7 @@ class Fresh:
         self.is_looking = False
         plan = self._plan
         for _ in range(_ROWS_AT_ONCE):
-            row = self._read() if plan.wants_rows else None
+            row = self._read() if plan.wants_rows() else None
             if row is None:
                 plan.sort(now, is_short_of_rows=True)
                 return plan.take(now)

@@ -176,17 +176,17 @@ def to_line(finished: Finished, ended: float) -> bytes:
         ended: Unix time.
     """
     result, cost = finished.result, finished.cost
-    body = (
-        _whole(result.completion)
-        if isinstance(result, BatchOk)
-        else Failure.of(result.error)
-    )
+    body: ChatCompletion | dict[str, Any] | Failure
+    if isinstance(result, BatchOk):
+        body, attempts = _whole(result.completion), result.completion.meta.attempts
+    else:
+        body, attempts = Failure.of(result.error), result.attempts
     record = _Written(
         index=result.index,
         key=result.key,
         hash=finished.digest,
         status="ok" if result.ok else "err",
-        attempts=max(1, len(result.attempts)),
+        attempts=len(attempts) or 1,
         ended=ended,
         latency_ms=int(result.latency * 1000),
         tokens=finished.used,

@@ -36,7 +36,7 @@ class BatchOk(Struct, kw_only=True, frozen=True, gc=False):
     @property
     def attempts(self) -> tuple[Attempt, ...]:
         """Every attempt made, the successful one last."""
-        return self.completion.meta.attempts
+        return self.completion.attempts
 
     def unwrap(self) -> ChatCompletion:
         """The answer."""
@@ -111,9 +111,12 @@ def tokens_of(usage: Usage) -> Tokens:
     Counts that cannot be are set right, as money depends on them: none is negative,
     none is absurd, and a prompt has no more hits than tokens.
     """
-    prompt, hit = usage.prompt_tokens, usage.prompt_cache_hit_tokens
-    hit = hit or usage.cached_tokens
-    output, reasoning = usage.completion_tokens, usage.reasoning_tokens
+    prompt, output = usage.prompt_tokens, usage.completion_tokens
+    hit = usage.prompt_cache_hit_tokens
+    if not hit and usage.prompt_tokens_details is not None:
+        hit = usage.cached_tokens
+    has_reasoning = usage.completion_tokens_details is not None
+    reasoning = usage.reasoning_tokens if has_reasoning else 0
     if not (
         0 <= hit <= prompt <= _MOST_TOKENS
         and 0 <= output <= _MOST_TOKENS

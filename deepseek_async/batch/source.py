@@ -31,7 +31,8 @@ class Row(Discreet, Struct, gc=False):
 
     Attributes:
         index: Its number, from 0.
-        name: What counts the rows of this source, for people; empty if `index` does.
+        name: What counts the rows of this source, for people; empty if `index` does,
+            as it does for rows of the caller's own code, that are of no file.
         number: Its number there.
         value: The row, or an error in its stead.
     """
@@ -49,11 +50,6 @@ class Row(Discreet, Struct, gc=False):
     def place(self, number: int) -> str:
         """The place of another row of the same source."""
         return f"{self.name} {number}" if self.name else f"requests[{number}]"
-
-    @property
-    def is_data(self) -> bool:
-        """Whether it comes from a file rather than from the caller's own code."""
-        return bool(self.name)
 
 
 class Source:

@@ -128,7 +128,7 @@ class Reading:
             if kind is not dict or "custom_id" in value:
                 # By its own items: a dict of another kind may make them when asked.
                 value = {name: value[name] for name in value if name != "custom_id"}
-            return _body(value, row) if row.is_data else value
+            return _body(value, row) if row.name else value
         message = (
             f"{row.where}: neither a request with messages nor a batch line; other "
             "columns need a template (request=, or --prompt)"
@@ -308,7 +308,7 @@ def _filled(found: re.Match[str], columns: Mapping[str, Any], where: str) -> str
 def digest_of(value: object) -> str | None:
     """A hash of JSON values, 16 hexadecimal digits; `None` if they are none."""
     try:
-        return _hash(_encode(value))
+        return hashlib.blake2b(_encode(value), digest_size=8).hexdigest()
     except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError):
         return None
 
