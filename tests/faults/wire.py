@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import socket
+import ssl
 import struct
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -52,9 +53,8 @@ class Connection(asyncio.Protocol):
         self._player: asyncio.Task[None] | None = None
         self._writable = asyncio.Event()
         self._writable.set()
-        self.number = len(server.connections)
+        self.number = 0
         self.gone = asyncio.Event()
-        server.connections.append(self)
 
     @property
     def transport(self) -> asyncio.Transport:
@@ -63,6 +63,8 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
+        self.number = len(self._server.connections)
+        self._server.connections.append(self)  # its handshake is over, if it has one
         if self._server.greeting is not None:
             self.play(self._server.greeting)
 
@@ -248,16 +250,19 @@ class FaultServer:
     Args:
         replies: What to play; a function chooses by request.
         greeting: Played on connect instead; requests are not read then.
+        tls: The server's side of TLS, plain TCP without.
     """
 
     def __init__(
         self,
         *replies: Reply | Callable[[Request], Reply],
         greeting: Reply | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self._replies = replies
         self._server: asyncio.Server | None = None
         self.greeting = greeting
+        self.tls = tls
         self.requests: list[Request] = []
         self.connections: list[Connection] = []
         self.players: set[asyncio.Task[None]] = set()
@@ -266,7 +271,8 @@ class FaultServer:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        scheme = "http" if self.tls is None else "https"
+        return f"{scheme}://127.0.0.1:{self.port}"
 
     @property
     def open_connections(self) -> int:
@@ -300,7 +306,11 @@ class FaultServer:
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(
-            lambda: Connection(self), "127.0.0.1", self.port, backlog=512
+            lambda: Connection(self),
+            "127.0.0.1",
+            self.port,
+            backlog=512,
+            ssl=self.tls,
         )
         self.port = self._server.sockets[0].getsockname()[1]
         return self
