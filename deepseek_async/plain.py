@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from decimal import Decimal
+from types import NoneType
 from typing import Annotated, Any, Final, TypeAlias
 
 import msgspec
@@ -37,7 +37,8 @@ class PlainChat(Struct, omit_defaults=True, gc=False):
 
 
 _FIELDS: Final = frozenset(PlainChat.__struct_fields__)
-_NUMBERS: Final = frozenset({"temperature", "top_p"})
+_REALS: Final = frozenset({"temperature", "top_p"})
+_NUMBERS: Final = frozenset({int, float, NoneType})
 _DICTS: Final[set[type]] = {dict}
 
 # Makes the structs ready for any thread to convert to.
@@ -56,7 +57,10 @@ def plain_chat(params: Mapping[str, Any]) -> PlainChat | None:
     # One at least; lists and dicts of another kind may show others than they hold.
     if type(messages) is not list or set(map(type, messages)) != _DICTS:
         return None
-    if not (_NUMBERS.isdisjoint(params) or _are_plain(params)):
+    # msgspec would take a Decimal for a float, and numbers of the caller's own kinds.
+    if type(params.get("max_tokens")) not in _NUMBERS:
+        return None
+    if not (_REALS.isdisjoint(params) or _are_numbers(params)):
         return None
     try:
         return msgspec.convert(params, PlainChat)
@@ -64,6 +68,5 @@ def plain_chat(params: Mapping[str, Any]) -> PlainChat | None:
         return None
 
 
-def _are_plain(params: Mapping[str, Any]) -> bool:
-    """Whether no number is a Decimal, which msgspec would take for a float."""
-    return not any(isinstance(params.get(name), Decimal) for name in _NUMBERS)
+def _are_numbers(params: Mapping[str, Any]) -> bool:
+    return all(type(params.get(name)) in _NUMBERS for name in _REALS)

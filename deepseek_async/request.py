@@ -256,7 +256,8 @@ def _is_ours(module: object) -> bool:
     return module == _PACKAGE or str(module).startswith(f"{_PACKAGE}.")
 
 
-def _unknown(name: str, known: Iterable[str]) -> InvalidRequestError:
+def _unknown(given: object, known: Iterable[str]) -> InvalidRequestError:
+    name = str(given)
     if name in INSTEAD:
         message = f"unknown parameter {name!r}: {INSTEAD[name]}"
         return InvalidRequestError(message, param=name)

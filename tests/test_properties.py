@@ -355,6 +355,10 @@ class Named(StrEnum):
     USER = "user"
 
 
+class Count(int):
+    """A number of another kind."""
+
+
 class Masked(dict[str, Any]):
     """A dict that shows other values than it holds."""
 
@@ -375,6 +379,7 @@ ODD: list[Any] = [
     2**63 + 1,
     10**400,
     Decimal("0.5"),
+    Count(5),
     Named.USER,
     "\ud800",
     b"x",

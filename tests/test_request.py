@@ -421,6 +421,7 @@ class Deep(dict[str, Any]):
 
 BAD: list[tuple[str, dict[str, Any], str | None]] = [
     ("unknown parameter", {**GOOD, "temprature": 1}, "temprature"),
+    ("parameter without a name", {**GOOD, None: 1}, "None"),  # type: ignore[dict-item]
     ("no messages", {"model": "m"}, "messages"),
     ("no model", {"messages": [USER]}, "model"),
     ("model None", {**GOOD, "model": None}, "model"),

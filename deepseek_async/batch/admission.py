@@ -23,7 +23,9 @@ from ..errors import ConfigurationError
 MOST: Final = 2500
 """The largest limit any model's account has by default."""
 
-_OUTAGE_STREAK: Final = 8
+OUTAGE_STREAK: Final = 8
+"""Failures one after the other, of as many requests, that make an outage."""
+
 _OUTAGE_PROBE: Final = 1.0
 _LONGEST_STARVING: Final = 0.25
 _STARVING_AGO: Final = 1.0
@@ -88,12 +90,12 @@ class Admission:
     @property
     def in_outage(self) -> bool:
         """Whether the server answers nothing at all, so that one request probes it."""
-        return self._streak >= _OUTAGE_STREAK and self._streak >= self.capacity // 2
+        return self._streak >= OUTAGE_STREAK and self._streak >= self.capacity // 2
 
     @property
     def is_refusing(self) -> bool:
         """Whether the latest outcomes were refusals, one after the other."""
-        return self._refusals >= _OUTAGE_STREAK
+        return self._refusals >= OUTAGE_STREAK
 
     def unanswered_for(self, now: float) -> float:
         """Seconds since the first failure or refusal that no answer has followed."""
@@ -125,7 +127,7 @@ class Admission:
         """
         if self.in_flight + others >= self.capacity and not self._has_starved(now):
             return False
-        if self._streak < _OUTAGE_STREAK:
+        if self._streak < OUTAGE_STREAK:
             return True
         return not self.in_outage or now >= self._probe_at
 

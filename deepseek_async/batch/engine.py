@@ -17,7 +17,7 @@ import msgspec
 
 from ..errors import DeepSeekError
 from ..timeouts import Timeouts
-from .admission import Admission
+from .admission import OUTAGE_STREAK, Admission
 from .attempts import Attempts
 from .budget import Ledger
 from .cover import Cover
@@ -32,7 +32,6 @@ _ROUND: Final = 0.005
 
 _LOOK: Final = 1.0
 _SHORT_LOOK: Final = 0.02
-_AT_LEAST: Final = 0.001
 _NEVER_ANSWERED: Final = 30.0
 _NO_PAYMENT_WAIT: Final = 0.5
 
@@ -230,10 +229,10 @@ class Engine:
         used = on_wire + self.uncommitted
         if used >= limit.capacity or used >= self._most:
             limit.admits(now, others)  # a full house is what a limit grows by
-            return limit.recheck_after(now) or _AT_LEAST
+            return limit.recheck_after(now) or _LOOK
         if not limit.admits(now, others):
             limit.hungry.add(self.wake)
-            wait = limit.recheck_after(now) or _AT_LEAST
+            wait = limit.recheck_after(now) or _SHORT_LOOK
             return min(wait, _SHORT_LOOK) if others else wait
         return self._pacer.wait(now) if self._pacer else 0.0
 
@@ -271,15 +270,22 @@ class Engine:
         item = item or self._attempts.retries.due(now)
         if item is not None:
             return item
-        at_hand = len(self._attempts.live) + self._unread()
-        if at_hand >= 2 * self._limit.capacity or at_hand >= 2 * self._most:
-            return None
-        if self._is_ahead is not None and self._is_ahead():
-            return None
-        return fresh.take(now)
+        return None if self._has_enough() else fresh.take(now)
+
+    def _has_enough(self) -> bool:
+        """Whether nothing new is wanted until something is answered or read."""
+        attempts, limit = self._attempts, self._limit
+        at_hand = len(attempts.live) + self._unread()
+        if at_hand >= 2 * limit.capacity or at_hand >= 2 * self._most:
+            # What waits for another attempt takes no place, up to as many requests as
+            # make an outage: otherwise a low limit would never see one.
+            at_hand -= min(len(attempts.retries), OUTAGE_STREAK)
+            if at_hand >= 2 * min(limit.capacity, self._most):
+                return True
+        return self._is_ahead is not None and self._is_ahead()
 
     def _until_next(self, fresh: Fresh, now: float) -> float:
-        if fresh.is_looking:
+        if fresh.is_looking and not self._has_enough():
             return 0.0
         due = min(self._attempts.retries.next_after(now), fresh.opens_after(now))
         return min(due, self._ends - now)

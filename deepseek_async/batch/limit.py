@@ -12,10 +12,10 @@ from .admission import MOST, Admission, LimitChange, whole
 class Limit:
     """The most requests on the wire, for one batch or shared by several.
 
-    Make one with `Limit.fixed` or `Limit.adaptive`. Batches given the same object
-    share its slots. Calls of the same client that are of no batch go first, and take
-    from what the batches may use. If they leave nothing, one request at a time goes
-    all the same, of each batch in turn.
+    Make one with `Limit.fixed` or `Limit.adaptive`. Batches of a client given the same
+    object share its slots. Calls of the same client that are of no batch go first, and
+    take from what the batches may use. If they leave nothing, one request at a time
+    goes all the same, of each batch in turn.
 
     https://api-docs.deepseek.com/quick_start/rate_limit
 

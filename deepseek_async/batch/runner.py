@@ -402,7 +402,7 @@ class Batch:
     def _is_ahead(self) -> bool:
         if self._source is None:
             return False
-        window = 4 * min(self.limit.capacity, self._wire.most)
+        window = 4 * max(4, min(self.limit.capacity, self._wire.most))
         return self._source.count >= self._delivery.next_index + window
 
     def _is_stuck(self) -> bool:

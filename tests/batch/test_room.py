@@ -46,7 +46,9 @@ async def _call_on(client: AsyncDeepSeek) -> None:
 
 
 async def _until_full(limit: Limit, count: int) -> None:
-    while limit.in_flight < count:  # noqa: ASYNC110 - nothing tells of it
+    """Wait until the batch has all places, and knows that there are no more."""
+    # Nothing tells of it.
+    while (limit.in_flight, limit.capacity) != (count, count):  # noqa: ASYNC110
         await asyncio.sleep(0.005)
 
 

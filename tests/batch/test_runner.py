@@ -198,6 +198,77 @@ async def test_an_outage_costs_no_attempts() -> None:
     assert sends_while_down < 200
 
 
+@pytest.mark.parametrize("order", ["input", "completed"])
+@pytest.mark.parametrize("places", [1, 2, 3])
+async def test_a_low_limit_sees_an_outage_too(places: int, order: str) -> None:
+    """As many rows are tried as it takes to tell, and none of them fails."""
+    wire = FakeWire(RetryPolicy(attempts=5, base=0.02, cap=0.1))
+    limit = Limit.fixed(places)
+    probes = 0
+
+    async def reply(request: WireRequest, _: str) -> ChatCompletion:
+        nonlocal probes
+        if wire.seen.total() >= 10 and probes < 2:
+            probes += limit.admission.in_outage
+            raise ServiceUnavailableError("no", status=503)
+        return answer_to(request)
+
+    wire.reply = reply
+    done = await collect(make(wire, asks(40), limit, order=order))
+
+    assert probes == 2
+    assert [result for result in done if not result.ok] == []
+
+
+class WatchedWire(FakeWire):
+    """Counts how often an engine looks for something to send."""
+
+    looks = 0
+
+    def other_calls(self) -> int:
+        self.looks += 1
+        return 0
+
+    async def looks_in(self, seconds: float) -> int:
+        before = self.looks
+        await asyncio.sleep(seconds)
+        return self.looks - before
+
+
+async def test_many_bad_rows_and_a_slow_reader_are_waited_for() -> None:
+    """Not looked at again and again until the reader goes on."""
+    wire = WatchedWire()
+    done: list[bool] = []
+    async with make(wire, [{"model": 3}] * 600, 2) as batch:
+        async for result in batch:
+            done.append(result.ok)
+            if len(done) == 1:
+                assert await wire.looks_in(0.2) < 10
+
+    assert done == [False] * 600
+
+
+async def test_probes_that_hang_are_waited_for() -> None:
+    """In an outage, with every place taken, there is nothing to look at."""
+    wire = WatchedWire(RetryPolicy(attempts=99, base=0.001, cap=0.01))
+    limit = Limit.fixed(2)
+    hanging = asyncio.Event()
+
+    async def reply(request: WireRequest, _: str) -> ChatCompletion:
+        if not limit.admission.in_outage:
+            raise ServiceUnavailableError("no", status=503)
+        if wire.now == 2:
+            hanging.set()
+        await asyncio.Event().wait()
+        return answer_to(request)
+
+    wire.reply = reply
+    async with make(wire, asks(40), limit) as batch:
+        await hanging.wait()
+        assert await wire.looks_in(1.5) < 20
+        batch.stop(drain=False)
+
+
 async def test_a_server_that_stays_away_ends_the_batch() -> None:
     """After `patience` without an answer the batch ends, and says so."""
     wire = FakeWire()
