@@ -2,7 +2,7 @@
 
 import argparse
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from . import (
@@ -35,7 +35,8 @@ BATCH = Path(__file__).parent / "RESULTS_batch.md"  # from benchmarks/batch, by 
 PREAMBLE = """\
 # Results
 
-Written by `python -m benchmarks all --write`; not edited by hand.
+Written by `python -m benchmarks all --write`; not edited by hand. With the name of a
+benchmark in place of `all` only its tables are written anew: each group has its date.
 
 - Date: {date}
 - Machine: {machine}
@@ -62,7 +63,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--json", action="store_true", help="print JSON, not tables")
     parser.add_argument("--plots", action="store_true", help="write the PNG files")
     parser.add_argument(
-        "--write", action="store_true", help="rewrite RESULTS.md and plots"
+        "--write", action="store_true", help="write these tables into RESULTS.md; plots"
     )
     return parser.parse_args(argv)
 
@@ -74,30 +75,45 @@ def options_of(given: argparse.Namespace, name: str) -> Options:
     return Options(given.rounds, loops, tls)
 
 
-def results(tables: Sequence[Table], drawn: Sequence[str]) -> str:
-    """Return the text of RESULTS.md."""
+def results(found: Mapping[str, Sequence[Table]]) -> str:
+    """Return the text of RESULTS.md; what was not measured stays as it was."""
+    before = RESULTS.read_text() if RESULTS.exists() else ""
+    shown = [
+        "\n".join(table.render() for table in found[name])
+        if name in found
+        else sections_of(before, name)
+        for name in BENCHMARKS
+    ]
+    shown += [table.render() for table in guard.recorded_tables()]
+    drawn = sorted(path.name for path in plots.FOLDER.glob("*.png"))
     pictures = [f"![{name}](plots/{name})" for name in drawn]
-    shown = [table.render() for table in (*tables, *guard.recorded_tables())]
     parts = [PREAMBLE.format(**environment()), *shown, *pictures, "", BATCH.read_text()]
     return "\n".join(parts).rstrip() + "\n"
+
+
+def sections_of(text: str, name: str) -> str:
+    """Return the tables of a benchmark with what is said about them."""
+    sections = text.split("\n### ")[1:]
+    return "\n".join(f"### {one}" for one in sections if one.startswith(f"{name}: "))
 
 
 def main() -> None:
     given = arguments()
     names = list(BENCHMARKS) if "all" in given.names else given.names
-    tables: list[Table] = []
+    found: dict[str, list[Table]] = {}
     with open_lab() as lab:
         for name in names:
-            found = BENCHMARKS[name](lab, options_of(given, name))
-            tables += found
+            tables = found[name] = BENCHMARKS[name](lab, options_of(given, name))
+            tables[-1].notes.append(f"Measured on {environment()['date']}.")
             if not given.json:
-                print(*(table.render() for table in found), sep="\n", flush=True)
+                print(*(table.render() for table in tables), sep="\n", flush=True)
     if given.json:
-        listed = [table.as_dict() for table in tables]
+        listed = [table.as_dict() for name in names for table in found[name]]
         print(json.dumps({**environment(), "tables": listed}, indent=1))
-    drawn = plots.write() if given.plots or given.write else []
+    if given.plots or given.write:
+        plots.write()
     if given.write:
-        RESULTS.write_text(results(tables, drawn))
+        RESULTS.write_text(results(found))
 
 
 if __name__ == "__main__":

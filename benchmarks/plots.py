@@ -19,18 +19,15 @@ def offer(name: str, draw: Callable[[], "Figure"]) -> None:
     _offered[name] = draw
 
 
-def write() -> list[str]:
-    """Draw what was offered; return the file names.
+def write() -> None:
+    """Draw what was offered.
 
     Raises:
         RuntimeError: matplotlib is not installed.
     """
     FOLDER.mkdir(exist_ok=True)
-    names: list[str] = []
     for name, draw in _offered.items():
         draw().savefig(FOLDER / f"{name}.png", dpi=110)
-        names.append(f"{name}.png")
-    return names
 
 
 def _figure(columns: int) -> tuple["Figure", list["Axes"]]:

@@ -13,6 +13,8 @@ from typing import Annotated, Any, Final, TypeAlias
 import msgspec
 from msgspec import Meta, Struct
 
+from .decoders import make_ready
+
 _MOST: Final = sys.float_info.max
 _Int: TypeAlias = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 _Number: TypeAlias = _Int | Annotated[float, Meta(ge=-_MOST, le=_MOST)]
@@ -41,9 +43,6 @@ _REALS: Final = frozenset({"temperature", "top_p"})
 _NUMBERS: Final = frozenset({int, float, NoneType})
 _DICTS: Final[set[type]] = {dict}
 
-# Makes the structs ready for any thread to convert to.
-msgspec.json.Decoder(PlainChat)
-
 
 def plain_chat(params: Mapping[str, Any]) -> PlainChat | None:
     """The body of a request, if it is a plain one.
@@ -62,6 +61,7 @@ def plain_chat(params: Mapping[str, Any]) -> PlainChat | None:
         return None
     if not (_REALS.isdisjoint(params) or _are_numbers(params)):
         return None
+    make_ready(PlainChat)
     try:
         return msgspec.convert(params, PlainChat)
     except (msgspec.ValidationError, TypeError, ValueError, RecursionError):

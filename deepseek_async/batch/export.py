@@ -19,6 +19,7 @@ from typing import IO, Any, Final, Literal, TypeAlias
 import msgspec
 from msgspec import Raw, Struct
 
+from ..codec import Codec
 from ..errors import BatchError, MissingExtraError
 from .catalogue import Catalogue
 from .record import Failure, Record, completion_body, to_result
@@ -171,7 +172,7 @@ def _of_record(record: Record) -> dict[str, Any] | Failure:
     if record.status != "ok":
         return msgspec.json.decode(record.body, type=Failure)
     # Not the server's trace id, which a journal does not keep for answers.
-    return _answer(_decode_id(record.body).id, record.body)
+    return _answer(_ID.decode_strictly(record.body).id, record.body)
 
 
 def _of_result(result: BatchResult) -> dict[str, Any] | Failure:
@@ -190,7 +191,7 @@ class _Id(Struct):
     id: str = ""
 
 
-_decode_id: Final = msgspec.json.Decoder(_Id).decode
+_ID: Final = Codec(_Id)
 
 
 def _write_lines(catalogue: Catalogue, path: Path, errors: Path | None) -> Exported:

@@ -28,7 +28,7 @@ from typing import Any, Final, Literal
 import msgspec
 from msgspec import Raw, Struct, field
 
-from ..codec import CHAT
+from ..codec import CHAT, Codec
 from ..errors import DeepSeekError
 from ..types.chat import ChatCompletion
 from .results import BatchFailed, BatchOk, BatchResult, Finished, Tokens
@@ -38,7 +38,7 @@ HELD: Final = b'{"held":'
 """What a line begins with that says what may have been billed."""
 
 _TAIL: Final = len(',"x":"00000000"}')
-_MARK: Final = b',"x":"'
+_CHECK: Final = b',"x":"'
 
 
 class _Head(Struct, kw_only=True, gc=False):
@@ -140,10 +140,10 @@ _DEFAULTS: Final[dict[str, Any]] = {
 }
 
 _encode: Final = msgspec.json.Encoder().encode
-_decode_failure: Final = msgspec.json.Decoder(Failure).decode
-decode_record: Final = msgspec.json.Decoder(Record).decode
-_decode_mark: Final = msgspec.json.Decoder(Mark).decode
-_decode_held: Final = msgspec.json.Decoder(Held).decode
+_FAILURE: Final = Codec(Failure)
+_RECORD: Final = Codec(Record)
+_MARK: Final = Codec(Mark)
+_HELD: Final = Codec(Held)
 _BODY: Final = b',"b":'
 
 
@@ -206,6 +206,11 @@ def held_line(cost: int, tokens: int) -> bytes:
     return seal(_encode(Held((cost, tokens))))
 
 
+def decode_record(line: bytes) -> Record:
+    """A record as it was written."""
+    return _RECORD.decode_strictly(line)
+
+
 def mark_of(line: bytes) -> Mark:
     """Which request a record finishes; its body, most of the line, is not looked at.
 
@@ -216,14 +221,14 @@ def mark_of(line: bytes) -> Mark:
         msgspec.ValidationError: It is a line of another kind.
     """
     try:
-        return _decode_mark(line[: line.find(_BODY)] + b"}")
+        return _MARK.decode_strictly(line[: line.find(_BODY)] + b"}")
     except msgspec.DecodeError:  # in another order, or none at all
-        return _decode_mark(line)
+        return _MARK.decode_strictly(line)
 
 
 def held_in(line: bytes) -> tuple[int, int]:
     """Nano-dollars and tokens of such a line."""
-    return _decode_held(line).held
+    return _HELD.decode_strictly(line).held
 
 
 def seal(encoded: bytes) -> bytes:
@@ -235,7 +240,7 @@ def seal(encoded: bytes) -> bytes:
 def is_whole(line: bytes) -> bool:
     """Whether a line, newline included, is a record as it was written."""
     start, tail = line[: -_TAIL - 1], line[-_TAIL - 1 :]
-    return tail == b'%b%08x"}\n' % (_MARK, zlib.crc32(start))
+    return tail == b'%b%08x"}\n' % (_CHECK, zlib.crc32(start))
 
 
 def to_result(record: Record) -> BatchResult:
@@ -246,5 +251,5 @@ def to_result(record: Record) -> BatchResult:
         return BatchOk(
             index=record.index, key=record.key, completion=completion, latency=latency
         )
-    error = _decode_failure(bytes(record.body)).to_error()
+    error = _FAILURE.decode_strictly(bytes(record.body)).to_error()
     return BatchFailed(index=record.index, key=record.key, error=error, latency=latency)

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import msgspec
 from msgspec import Struct
 
+from ..decoders import decoder_of
 from ..errors import ConfigurationError, DeepSeekWarning
 from ..salvage import is_array
 from ..types.meta import Extensible
@@ -316,7 +317,6 @@ class Kept(Struct, kw_only=True):
 
 
 _encoder: Final = msgspec.json.Encoder()
-_decoder: Final = msgspec.json.Decoder(Kept)
 
 
 def encode_answer(answer: Extensible) -> bytes:
@@ -347,7 +347,7 @@ def pack(answer: bytes, request_id: str | None) -> bytes:
 def unpack(value: bytes) -> Kept | None:
     """The answer kept, or `None` if that is not one of ours."""
     try:
-        kept = _decoder.decode(value)
+        kept = decoder_of(Kept).decode(value)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
     return kept if kept.version == 1 else None
