@@ -262,7 +262,7 @@ async def test_a_clock_names_itself(name: str) -> None:
                 await MODES["completion"](client, Taken())
 
     assert getattr(caught.value, "clock", None) == clock
-    assert getattr(caught.value, "limit", None) == LIMIT
+    assert getattr(caught.value, "limit", None) == getattr(fault.timeouts, clock)
     assert isinstance(caught.value, TimeoutError)
 
 

@@ -102,6 +102,9 @@ class Fault:
         """The clocks of the client."""
         names = ("connect", "head", "first_payload", "payload_gap", "silence")
         limits = dict.fromkeys(names, PATIENCE) | dict.fromkeys(self.clock, LIMIT)
+        if "deadline" in limits:
+            # It runs while a hundred others connect, too, before any body begins.
+            limits["deadline"] = 4 * LIMIT
         return Timeouts(**limits)
 
     def reply(self, request: Request) -> Reply:
