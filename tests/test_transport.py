@@ -733,7 +733,9 @@ async def test_many_small_pieces_hold_the_connection_up(
 
     monkeypatch.setattr(ResponseHandler, "pause_reading", pause_reading)
     body = framed(FIRST) + b"1\r\n\n\r\n" * 300_000 + framed(FINISH) + framed(DONE)
-    async with served((send(STREAM_HEAD + body + LAST_CHUNK),)) as (_, client):
+    patient = Timeouts.uniform(20.0)  # so many take a slow machine seconds
+    reply = (send(STREAM_HEAD + body + LAST_CHUNK),)
+    async with served(reply, timeouts=patient) as (_, client):
         stream: Any = await open_stream(client)
         first = await anext(stream)
         await held_up.wait()
