@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from .decoders import make_ready
+from .types.discreet import Discreet
 
 _MOST: Final = sys.float_info.max
 _Int: TypeAlias = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
@@ -21,13 +22,13 @@ _Number: TypeAlias = _Int | Annotated[float, Meta(ge=-_MOST, le=_MOST)]
 """A finite one: JSON has no other."""
 
 
-class _TextMessage(Struct, forbid_unknown_fields=True, gc=False):
+class _TextMessage(Discreet, Struct, forbid_unknown_fields=True, gc=False):
     role: str
     content: str
 
 
-class PlainChat(Struct, omit_defaults=True, gc=False):
-    """The body of such a request."""
+class PlainChat(Discreet, Struct, omit_defaults=True, gc=False):
+    """The body of such a request. Its `repr` hides it."""
 
     model: str
     messages: list[_TextMessage]

@@ -20,6 +20,7 @@ from deepseek_async.codec import CHAT, CHAT_CHUNK
 from deepseek_async.errors import DeepSeekWarning, InvalidRequestError
 from deepseek_async.fields import ChatShape, FIMShape
 from deepseek_async.params import CallOptions, ChatCompletionParams, CompletionParams
+from deepseek_async.plain import plain_chat
 from deepseek_async.request import (
     WireRequest,
     chat_request,
@@ -352,6 +353,15 @@ def test_a_request_does_not_show_its_body() -> None:
 
     assert PROMPT not in repr(made)
     assert "POST /chat/completions" in repr(made)
+
+
+def test_a_plain_body_does_not_show_itself() -> None:
+    """Neither whole nor message by message, whoever prints local variables."""
+    chat = plain_chat(GOOD)
+
+    assert chat is not None
+    assert PROMPT not in repr(chat)
+    assert PROMPT not in repr(chat.messages)
 
 
 @pytest.mark.parametrize(

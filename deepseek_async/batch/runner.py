@@ -18,6 +18,7 @@ from ..errors import (
     JournalError,
     JournalMismatchError,
 )
+from .admission import OUTAGE_STREAK
 from .attempts import Attempts
 from .budget import Amount, Budget, Ledger, Tariff
 from .commit import PATIENCE, Committer
@@ -402,7 +403,8 @@ class Batch:
     def _is_ahead(self) -> bool:
         if self._source is None:
             return False
-        window = 4 * max(4, min(self.limit.capacity, self._wire.most))
+        window = 4 * min(self.limit.capacity, self._wire.most)
+        window = max(window, 2 * OUTAGE_STREAK)  # or it would see no outage
         return self._source.count >= self._delivery.next_index + window
 
     def _is_stuck(self) -> bool:
