@@ -156,7 +156,10 @@ def encoded(wire: Mapping[str, Any]) -> bytes:
     if body is not None:
         return body
     param = _culprit(wire)
-    message = f"{param} cannot be encoded as JSON (an unknown type or a lone surrogate)"
+    message = (
+        f"{param} cannot be encoded as JSON (an unknown type, a lone surrogate, or "
+        "something that holds itself)"
+    )
     raise InvalidRequestError(message, param=param)
 
 

@@ -94,6 +94,15 @@ RENAMED: Final = {"max_completion_tokens": "max_tokens", "user": "user_id"}
 WITHOUT_EFFECT: Final = frozenset({"frequency_penalty", "presence_penalty"})
 """Fields the API takes and ignores."""
 
+WITHDRAWN: Final = {
+    "deepseek-chat": 'deepseek-flash with thinking={"type": "disabled"}',
+    "deepseek-reasoner": "deepseek-flash",
+}
+"""Model names that are gone since 24 July 2026, and what to use.
+
+https://api-docs.deepseek.com/quick_start/pricing
+"""
+
 IGNORED: Final = frozenset(
     {
         "audio",
@@ -113,6 +122,19 @@ IGNORED: Final = frozenset(
     }
 )
 """Fields of other clients that the API does not know."""
+
+NESTED: Final = frozenset(
+    {
+        "function_call",
+        "response_format",
+        "safety_check",
+        "stream_options",
+        "thinking",
+        "title",
+        "tool_choice",
+    }
+)
+"""Fields with objects in them, beside messages and tools."""
 
 FLOATS: Final = frozenset(
     {"temperature", "top_p", "frequency_penalty", "presence_penalty"}

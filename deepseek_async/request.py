@@ -10,18 +10,26 @@ import difflib
 import inspect
 import warnings
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import Any, Final, TypeGuard, TypeVar
 
 import msgspec
 from msgspec import Struct
 
 from .checking import checked_fields, encoded, refuse_binary, try_to_encode
-from .errors import DeepSeekError, DeepSeekWarning, InvalidRequestError
+from .errors import (
+    ConfigurationError,
+    DeepSeekError,
+    DeepSeekWarning,
+    InvalidRequestError,
+)
 from .fields import (
     IGNORED,
     INSTEAD,
+    NESTED,
     OPTIONS,
     RENAMED,
+    WITHDRAWN,
     WITHOUT_EFFECT,
     ChatShape,
     FIMShape,
@@ -38,6 +46,10 @@ from .types.request import RequestStruct
 T = TypeVar("T")
 
 _PACKAGE: Final = __name__.partition(".")[0]
+_TEXT: Final = {str}
+_LOOP: Final = ("asyncio",)
+"""Between a batch, which is a task, and who started the loop."""
+
 _CHAT: Final = "/chat/completions"
 
 _FIELDS: Final[Mapping[type[Struct], frozenset[str]]] = {
@@ -102,10 +114,13 @@ def _timeouts_of(options: Mapping[str, Any]) -> Timeouts | None:
     seconds = options.get("timeout")
     if seconds is None or found is not None:
         return found
+    message = "timeout must be a positive number of seconds"
     if isinstance(seconds, bool) or not isinstance(seconds, int | float):
         message = "timeout must be a number of seconds; pass Timeouts as timeouts="
-        raise InvalidRequestError(message, param="timeout")
-    return Timeouts.uniform(seconds)
+    else:
+        with suppress(ConfigurationError, OverflowError):
+            return Timeouts.uniform(seconds)
+    raise InvalidRequestError(message, param="timeout")
 
 
 def chat_request(params: Mapping[str, Any]) -> WireRequest | DeepSeekError:
@@ -121,6 +136,8 @@ def chat_request(params: Mapping[str, Any]) -> WireRequest | DeepSeekError:
     body = None if chat is None else try_to_encode(chat)
     if chat is None or body is None:
         return _checked(_chat_request, params)
+    if chat.model in WITHDRAWN:
+        _warn_withdrawn(chat.model)
     return WireRequest(
         "POST", _CHAT, body, stream=chat.stream is True, model=chat.model
     )
@@ -160,13 +177,28 @@ def get_request(path: str, options: Mapping[str, Any]) -> WireRequest | DeepSeek
 def _checked(
     build: Callable[[Mapping[str, Any]], WireRequest], params: Mapping[str, Any]
 ) -> WireRequest | DeepSeekError:
+    cause: Exception | None = None
     try:
         return build(params)
     except DeepSeekError as error:
         found = error
+    except Exception as error:  # noqa: BLE001 - the caller's types do what they like
+        message = f"making the request raised {type(error).__name__}"
+        if isinstance(error, RecursionError):
+            message = "the request is nested too deeply, or holds itself"
+        found, cause = InvalidRequestError(message), _of_the_caller(error)
     # Its frames and its context hold the parameters.
-    found.__cause__ = found.__context__ = None
+    found.__cause__, found.__context__ = cause, None
     return found.with_traceback(None)
+
+
+def _of_the_caller(error: Exception) -> Exception | None:
+    """What the caller's own code raised, without our frames; `None` if it did not."""
+    traceback = error.__traceback__
+    while traceback is not None and _is_ours(traceback.tb_frame.f_globals):
+        traceback = traceback.tb_next
+    error.__context__ = None
+    return error.with_traceback(traceback) if traceback is not None else None
 
 
 def _chat_request(params: Mapping[str, Any]) -> WireRequest:
@@ -175,7 +207,9 @@ def _chat_request(params: Mapping[str, Any]) -> WireRequest:
         wire["messages"] = _messages(wire["messages"])
     for name in ("tools", "functions"):
         if name in wire:
-            wire[name] = [_plain(tool) for tool in _listed(wire[name], name)]
+            wire[name] = [_tool(tool, name) for tool in _listed(wire[name], name)]
+    for name in NESTED.intersection(wire):
+        refuse_binary(wire[name], name)
     wire = checked_fields(wire, ChatShape)
     beta = _is_prefix(wire["messages"][-1]) or (
         "tools" in wire and any(map(_is_strict, wire["tools"]))
@@ -193,15 +227,25 @@ def _finish(
     request: WireRequest, wire: dict[str, Any], extra: Mapping[str, Any] | None
 ) -> WireRequest:
     if extra:
+        _check_names(extra)
         refuse_binary(extra, "extra_body")
         wire = {**wire, **extra}
-    request.model = wire.get("model")
+    request.model = model = wire.get("model")
+    if type(model) is str and model in WITHDRAWN:
+        _warn_withdrawn(model)
     request.stream = wire.get("stream") is True
     if wire.get("stream_options") is not None and not request.stream:
         message = "stream_options needs stream=True"
         raise InvalidRequestError(message, param="stream_options")
     request.body = encoded(wire)
     return request
+
+
+def _check_names(extra: Mapping[Any, Any]) -> None:
+    for name in extra:
+        if not isinstance(name, str):
+            message = f"extra_body: names must be text, not {type(name).__name__}"
+            raise InvalidRequestError(message, param="extra_body")
 
 
 def _select(
@@ -243,17 +287,21 @@ def _warn_without_effect(wire: Mapping[str, Any]) -> None:
             _warn(f"the API ignores {name}")
 
 
+def _warn_withdrawn(model: str) -> None:
+    _warn(f"DeepSeek has withdrawn the model name {model}: use {WITHDRAWN[model]}")
+
+
 def _warn(message: str) -> None:
     level = 1
     frame = inspect.currentframe()
-    while frame is not None and _is_ours(frame.f_globals.get("__name__")):
+    while frame is not None and _is_ours(frame.f_globals, *_LOOP):
         frame = frame.f_back
         level += 1
     warnings.warn(message, DeepSeekWarning, stacklevel=level)
 
 
-def _is_ours(module: object) -> bool:
-    return module == _PACKAGE or str(module).startswith(f"{_PACKAGE}.")
+def _is_ours(scope: Mapping[str, Any], *others: str) -> bool:
+    return str(scope.get("__name__")).partition(".")[0] in (_PACKAGE, *others)
 
 
 def _unknown(given: object, known: Iterable[str]) -> InvalidRequestError:
@@ -297,9 +345,8 @@ def _messages(messages: object) -> list[Any]:
     for place, message in enumerate(listed):
         one = message if _is_plain(message) else _plain(message)
         plain.append(one)
-        content: object = one.get("content") if is_object(one) else None
-        if not isinstance(content, str) and is_array(content):
-            refuse_binary(content, f"messages[{place}].content")
+        if is_object(one):
+            refuse_binary(one, f"messages[{place}]")
     return plain
 
 
@@ -309,7 +356,7 @@ def _is_plain(value: object) -> TypeGuard[dict[str, Any]]:
 
 def _is_text(message: object) -> bool:
     """Whether a message is a dict of text, of which there is nothing to be made."""
-    return _is_plain(message) and type(message.get("content")) is str
+    return _is_plain(message) and set(map(type, message.values())) == _TEXT
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401 - whatever the caller passed
@@ -332,6 +379,13 @@ def _plain(value: Any) -> Any:  # noqa: ANN401 - whatever the caller passed
             for call in calls
         ]
     return value
+
+
+def _tool(value: object, field: str) -> Any:  # noqa: ANN401 - see `_plain`
+    if inspect.isroutine(value):
+        message = f"{field}: a function is no tool yet; decorate it with @tool"
+        raise InvalidRequestError(message, param=field)
+    return _plain(value)
 
 
 def _is_prefix(message: object) -> bool:

@@ -173,7 +173,7 @@ class BaseURL:
 
 def _problem_with(url: object, host: str | None) -> str:
     if not isinstance(url, str) or not url.startswith(("https://", "http://")):
-        return "must begin with https://"
+        return "must begin with https://, or with http:// if it is of this machine"
     if not host or any(ord(char) < 33 or ord(char) > 126 for char in url):  # noqa: PLR2004
         return "has no valid host"
     rest = url.split("//", 1)[1]
@@ -239,5 +239,5 @@ def _problem_with_header(name: object, value: object) -> str:
     if name.lower() in _OWN_HEADERS:
         return "is set by the client"
     if not isinstance(value, str) or not _HEADER_VALUE.fullmatch(value):
-        return "has a value that is not printable ASCII"
+        return "has a value that is no text of printable ASCII"
     return ""

@@ -185,6 +185,14 @@ def test_a_status_error_leads_with_its_status() -> None:
     assert error.status_code == 404
 
 
+def test_a_path_that_is_not_there_asks_for_the_base_url() -> None:
+    """That is what is wrong, if the server knows none of the API's paths."""
+    error = errors.NotFoundError("Not Found", status=404)
+
+    assert str(error) == "404: Not Found; is the base URL right?"
+    assert error.message == "Not Found"
+
+
 def test_the_clock_of_a_timeout_is_a_field_of_timeouts() -> None:
     """A timeout names the setting that would have to be changed."""
     clocks = {

@@ -453,6 +453,12 @@ BAD: list[tuple[str, dict[str, Any], str | None]] = [
         "messages[1].content",
     ),
     ("content bytes", {**GOOD, "messages": [{"role": "user", "content": b"x"}]}, None),
+    ("name bytes", {**GOOD, "messages": [{**USER, "name": b"x"}]}, "messages[0].name"),
+    ("thinking bytes", {**GOOD, "thinking": {"type": b"disabled"}}, "thinking.type"),
+    ("thinking nan", {**GOOD, "thinking": {"budget": math.nan}}, "thinking.budget"),
+    ("extra names", {**GOOD, "extra_body": {1: "x"}}, "extra_body"),
+    ("timeout", {**GOOD, "timeout": -1}, "timeout"),
+    ("huge timeout", {**GOOD, "timeout": 10**400}, "timeout"),
     (
         "content dict",
         {**GOOD, "messages": [{"role": "user", "content": {}}]},
@@ -676,3 +682,62 @@ def test_retries_of_one_call_have_another_name(
     assert "retry=RetryPolicy(...)" in str(error)
     assert "client.with_options(max_retries=...)" in str(error)
     assert "max_tokens" not in str(error)
+
+
+class Raises(dict[str, Any]):
+    """A mapping that cannot be looked into."""
+
+    def __bool__(self) -> bool:
+        return True
+
+    def values(self) -> Any:
+        raise LookupError("not mine")
+
+    items = keys = values
+
+
+def _nested(levels: int) -> list[Any]:
+    value: list[Any] = []
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {**GOOD, "thinking": Deep(), "model": 3},
+        {**GOOD, "stop": _nested(3_000), "max_tokens": "5"},
+        {**GOOD, "tools": [{"x": _nested(3_000)}], "max_tokens": "5"},
+        {**GOOD, "response_format": Raises()},
+        {**GOOD, "extra_body": {"x": Raises()}},
+    ],
+    ids=["circle", "deep", "deep tool", "mapping", "mapping in extra_body"],
+)
+def test_whatever_a_value_does_is_an_error_of_ours(params: dict[str, Any]) -> None:
+    """And the error holds nothing of the request."""
+    refused(params)
+
+
+def _stopping() -> Iterator[dict[str, Any]]:
+    yield {"role": "user", "content": "Hello"}
+    raise LookupError("no more of them")
+
+
+def test_what_the_callers_own_code_raises_is_the_cause() -> None:
+    """It is seen where it was raised, and nothing of our frames with it."""
+    made = refused({"model": "deepseek-flash", "messages": _stopping()})
+
+    assert "LookupError" in str(made)
+    cause = made.__cause__
+    assert isinstance(cause, LookupError)
+    assert cause.__traceback__ is not None
+    assert cause.__traceback__.tb_frame.f_code.co_name == "_stopping"
+
+
+@pytest.mark.parametrize("more", [{}, {"tag": "a"}], ids=["short way", "long way"])
+@pytest.mark.parametrize("model", ["deepseek-chat", "deepseek-reasoner"])
+def test_a_withdrawn_model_is_warned_about(model: str, more: dict[str, Any]) -> None:
+    """Whichever way the request is checked; it is sent, and the server judges."""
+    with pytest.warns(DeepSeekWarning, match="use deepseek-flash"):
+        assert sent({**GOOD, **more, "model": model})["model"] == model

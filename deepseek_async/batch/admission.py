@@ -24,7 +24,7 @@ MOST: Final = 2500
 """The largest limit any model's account has by default."""
 
 OUTAGE_STREAK: Final = 8
-"""Failures one after the other, of as many requests, that make an outage."""
+"""Failures one after the other, of as many requests, that make an outage at least."""
 
 _OUTAGE_PROBE: Final = 1.0
 _LONGEST_STARVING: Final = 0.25
@@ -71,6 +71,7 @@ class Admission:
         self.listeners: list[Callable[[], None]] = []
         self.hungry: set[Callable[[], None]] = set()
         self._streak = 0
+        self._widest = 0
         self._refusals = 0
         self._unanswered_since = inf
         self._probe_at = 0.0
@@ -90,7 +91,12 @@ class Admission:
     @property
     def in_outage(self) -> bool:
         """Whether the server answers nothing at all, so that one request probes it."""
-        return self._streak >= OUTAGE_STREAK and self._streak >= self.capacity // 2
+        return self._streak >= OUTAGE_STREAK and self._streak >= self._widest // 2
+
+    @property
+    def outage_streak(self) -> int:
+        """How many requests must fail for an outage: half of those on the wire."""
+        return max(OUTAGE_STREAK, self._widest // 2)
 
     @property
     def is_refusing(self) -> bool:
@@ -148,6 +154,8 @@ class Admission:
     def sent(self, now: float) -> None:
         """A request goes on the wire."""
         self.in_flight += 1
+        if self.in_flight > self._widest:
+            self._widest = self.in_flight  # since the last answer
         self._probe_at = now + _OUTAGE_PROBE
         self._starved_at = -inf
 
@@ -156,6 +164,7 @@ class Admission:
         del now
         self.in_flight -= 1
         self._streak = self._refusals = 0
+        self._widest = self.in_flight
         self._unanswered_since = inf
 
     def rejected(self, now: float, sent_at: float, stated: int | None) -> None:

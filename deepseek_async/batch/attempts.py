@@ -9,7 +9,13 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from ..errors import APIError, CancelledItemError, DeepSeekError, RateLimitError
+from ..errors import (
+    APIError,
+    CancelledItemError,
+    DeadlineExceededError,
+    DeepSeekError,
+    RateLimitError,
+)
 from ..request import WireRequest
 from ..retry import RetryBudget
 from ..timeouts import deadline_error
@@ -22,6 +28,7 @@ from .item import Item
 from .outcome import (
     Kind,
     fatal_reason,
+    is_unavailable,
     kind_of,
     may_be_billed,
     unfinished,
@@ -63,6 +70,7 @@ class Attempts:
         retries: Requests that wait for another attempt.
         payments: What retries are paid from.
         has_answered: Whether there was any answer.
+        is_unavailable: Whether the server was not there at the latest attempt.
         last_failure: The latest failure of an attempt.
         crash: A fault of this library or of `send`, to be raised.
         fatal: Why no further request can succeed, by the latest outcome, with its
@@ -89,6 +97,7 @@ class Attempts:
         )
         self._loop = asyncio.get_running_loop()
         self.has_answered = False
+        self.is_unavailable = False
         self.last_failure: DeepSeekError | None = None
         self.crash: Exception | None = None
         self.fatal: tuple[str, DeepSeekError] | None = None
@@ -100,7 +109,7 @@ class Attempts:
         self._twins = twins
         self._finish = finish
         self._stop = stop
-        self._failing: set[int] = set()
+        self._failing: dict[int, int] = {}  # how often each, since the last answer
         self._fatal = 0
 
     def begin(self, item: Item, now: float, ended: Callable[[], None]) -> None:
@@ -168,7 +177,7 @@ class Attempts:
         else:
             item.pay(self._ledger.settle(_held(item), tokens, item.wire.model or ""))
             self._tally.use(tokens)
-        self.has_answered = True
+        self.has_answered, self.is_unavailable = True, False
         self._failing.clear()
         self._fatal, self.fatal = 0, None
         gave_up = unfinished(completion)
@@ -215,14 +224,18 @@ class Attempts:
 
     def _failed(self, item: Item, error: DeepSeekError, sent_at: float) -> None:
         now = self._loop.time()
+        if isinstance(error, DeadlineExceededError) and item.deadline is not None:
+            error = _deadline_passed(item)  # its own says what was left of it
         self.last_failure = error
         kind = kind_of(error)
+        self.is_unavailable = is_unavailable(error)
         if isinstance(error, RateLimitError):
             self._limit.rejected(now, sent_at, error.concurrency_limit)
             self._tally.refused += 1
         elif kind is Kind.OVERLOAD:
-            self._limit.failed(now, is_new=item.index not in self._failing)
-            self._failing.add(item.index)
+            times = self._failing.get(item.index, 0)
+            self._failing[item.index] = times + 1
+            self._limit.failed(now, is_new=not times)
         elif kind is Kind.WITHDRAWN:
             self._limit.withdrawn()
         else:
@@ -250,7 +263,7 @@ class Attempts:
         wait = self._wait_for(item, error, kind)
         ends = inf if item.deadline is None else item.deadline
         if wait is not None and now + wait >= ends:
-            error, wait = deadline_error(ends - (item.started or now)), None
+            error, wait = _deadline_passed(item), None
         item.attempts += (
             Attempt(
                 number=len(item.attempts) + 1,
@@ -273,17 +286,30 @@ class Attempts:
             return wait_after_refusal(item.policy, item.refusals, error)
         item.counted += 1
         wait = wait_before_retry(item.policy, item.counted, error)
-        if kind is Kind.OVERLOAD and self.has_answered and self._limit.in_outage:
-            # Nobody is answered: not this request's fault, so it costs it nothing.
+        if kind is Kind.OVERLOAD and self._is_blameless(item, error):
             item.counted -= 1
             return min(_LONGEST_OUTAGE_WAIT, wait or _LONGEST_OUTAGE_WAIT)
         return wait
+
+    def _is_blameless(self, item: Item, error: DeepSeekError) -> bool:
+        """Whether nobody is answered, so that the failure costs the request nothing.
+
+        Where there are too few requests to make an outage, it is enough that the
+        server was not there, again, and has answered nothing in between.
+        """
+        if self._failing.get(item.index, 0) > 1 and is_unavailable(error):
+            return True
+        return self.has_answered and self._limit.in_outage
+
+    def expire(self, item: Item) -> None:
+        """End a request whose deadline has passed while it waited."""
+        self.fail(item, _deadline_passed(item))
 
     def fail(self, item: Item, error: DeepSeekError, *, was_sent: bool = True) -> None:
         """End a request with an error."""
         now = self._loop.time()
         self.live.pop(item.index, None)
-        self._failing.discard(item.index)
+        self._failing.pop(item.index, None)
         if isinstance(error, APIError):
             error.attempts = item.attempts  # of one call there is one; this has more
         result = BatchFailed(
@@ -310,6 +336,10 @@ class Attempts:
         """End a request with the answer an identical one has got."""
         self._tally.deduped += 1
         self.succeed(item, completion, self._loop.time())
+
+
+def _deadline_passed(item: Item) -> DeepSeekError:
+    return deadline_error((item.deadline or 0.0) - (item.started or 0.0))
 
 
 def _held(item: Item) -> Amount:

@@ -17,7 +17,7 @@ import msgspec
 
 from ..errors import DeepSeekError
 from ..timeouts import Timeouts
-from .admission import OUTAGE_STREAK, Admission
+from .admission import Admission
 from .attempts import Attempts
 from .budget import Ledger
 from .cover import Cover
@@ -192,6 +192,7 @@ class Engine:
         self._limit.hungry.discard(self.wake)
         self._ledger.tariff.look(now)
         self._look_at_clocks(now)
+        self._expire(now)
         is_waiting, until = self.waiting_for is not None, now + _ROUND
         while now < until:
             if self.stop_reason is not None or attempts.crash is not None:
@@ -199,12 +200,12 @@ class Engine:
             is_waiting = is_waiting or self._is_paused
             pause = _LOOK if is_waiting else self._closed_for(now, others)
             if pause:
-                return min(pause, self._ends - now)
+                return min(pause, self._next_alarm(now))
             item = self._next(fresh, now)
             if item is None:
                 return self._until_next(fresh, now)
             if not self._launch(item, now):
-                return self._ends - now
+                return self._next_alarm(now)
             now = self._loop.time()
         return 0.0
 
@@ -220,6 +221,17 @@ class Engine:
         elif self.waiting_for is None and self._gives_up(now):
             self.last_error = self._attempts.last_failure
             self.stop("stalled")
+
+    def _expire(self, now: float) -> None:
+        """End the requests whose deadline has passed while they waited."""
+        if self._is_ending:
+            return
+        while (item := self._attempts.retries.expired(now)) is not None:
+            self._attempts.expire(item)
+
+    def _next_alarm(self, now: float) -> float:
+        """Seconds until the batch's time is over, or that of a request that waits."""
+        return min(self._ends - now, self._attempts.retries.expires_after(now))
 
     def _closed_for(self, now: float, others: int) -> float:
         """Seconds for which nothing may be sent, 0 if something may."""
@@ -253,15 +265,15 @@ class Engine:
             return False
         limit, attempts = self._limit, self._attempts
         patience = self._settings.patience
+        if not attempts.has_answered and not limit.is_refusing:
+            patience = min(patience, _NEVER_ANSWERED)
         if limit.in_outage:
-            if not attempts.has_answered:
-                patience = min(patience, _NEVER_ANSWERED)
             return silent > patience
-        # Refusals only: others may have all of the account. What is on the wire for
-        # long was let in, and may be answered yet.
+        # Refusals only: others may have all of the account. Or too few requests are
+        # left for an outage. What is on the wire for long may be answered yet.
         return (
             silent > patience
-            and limit.is_refusing
+            and (limit.is_refusing or attempts.is_unavailable)
             and attempts.oldest_on_wire(now) > now - patience
         )
 
@@ -279,19 +291,22 @@ class Engine:
         if at_hand >= 2 * limit.capacity or at_hand >= 2 * self._most:
             # What waits for another attempt takes no place, up to as many requests as
             # make an outage: otherwise a low limit would never see one.
-            at_hand -= min(len(attempts.retries), OUTAGE_STREAK)
+            at_hand -= min(len(attempts.retries), limit.outage_streak)
             if at_hand >= 2 * min(limit.capacity, self._most):
                 return True
         return self._is_ahead is not None and self._is_ahead()
 
     def _until_next(self, fresh: Fresh, now: float) -> float:
-        if fresh.is_looking and not self._has_enough():
-            return 0.0
-        due = min(self._attempts.retries.next_after(now), fresh.opens_after(now))
-        return min(due, self._ends - now)
+        due = self._attempts.retries.next_after(now)
+        if not self._has_enough():
+            due = 0.0 if fresh.is_looking else min(due, fresh.opens_after(now))
+        return min(due, self._next_alarm(now))
 
     def _launch(self, item: Item, now: float) -> bool:
         """Send a request; whether another one may be tried after it."""
+        if item.deadline is not None and now >= item.deadline:
+            self._attempts.expire(item)
+            return True
         if self._twins is not None and item.started is None and self._is_twin(item):
             return True
         if item.counted and not self._attempts.payments.spend(now):

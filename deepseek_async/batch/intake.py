@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Mapping
 from typing import Any, Final, TypeAlias
@@ -66,6 +67,8 @@ class Intake:
         self._keys = Keys()
         #: How many rows, from the first on, have their numbers as keys.
         self._unnamed = 0
+        #: Whether a row has had a key of its own.
+        self._has_names = False
         self._part, self._parts = settings.shard
         self._retry_failed = settings.retry_failed
         self._dedupe = settings.dedupe
@@ -80,17 +83,20 @@ class Intake:
         Raises:
             JournalMismatchError: A previous run had another request there.
         """
-        key, digest = str(row.index), ""
+        key, digest = self._key_without(row), ""
         failure: Exception
+        is_mine = False
         try:
             if isinstance(row.value, InvalidRequestError):
                 raise row.value  # noqa: TRY301 - the reader's verdict, as any other's
             given = self.reading.key_of(row)
-            key = key if given is None else given
-            if self._parts > 1 and not self._is_mine(key):
+            own = str(row.index) if given is None else given
+            if self._parts > 1 and not self._is_mine(own):
                 self._tally.other_shards += 1
                 return None
-            self._check_key(key, row, is_own=given is not None)
+            is_mine = True
+            self._check_key(own, row, is_own=given is not None)
+            key = own
             params = self.reading.params_of(row)
             wire = None
             if (found := digest_of([given, params])) is None:
@@ -103,7 +109,16 @@ class Intake:
             raise
         except Exception as error:  # noqa: BLE001 - the caller's own functions, too
             failure = error
-        return self._rejected(row, key, digest or "0" * 16, failure)
+        if is_mine or self._parts == 1 or self._is_mine(key):
+            return self._rejected(row, key, digest or "0" * 16, failure)
+        self._tally.other_shards += 1
+        return None
+
+    def _key_without(self, row: Row) -> str:
+        """The key of a row that says none: its number, if no row has one of its own."""
+        if self._has_names or self.reading.has_keys:
+            return row.where  # its number may well be the key of another row
+        return str(row.index)
 
     def _made(
         self,
@@ -148,9 +163,6 @@ class Intake:
             message = f"{row.where}: making the request raised {kind}"
             failure = InvalidRequestError(message, param=row.where)
         failure.__context__ = failure.__cause__ = None  # its frames hold the request
-        if self._parts > 1 and not self._is_mine(key):
-            self._tally.other_shards += 1
-            return None
         index = self._index
         if index is not None and (status := index.status(row.index)):
             if not self._skips(row, digest, index):
@@ -185,6 +197,7 @@ class Intake:
         return zlib.crc32(key.encode("utf-8", "replace")) % self._parts == self._part
 
     def _check_key(self, key: str, row: Row, *, is_own: bool) -> None:
+        self._has_names = self._has_names or is_own
         if not is_own and row.index == self._unnamed:
             self._unnamed += 1
             return  # so far all keys are the rows' numbers, which differ
@@ -225,4 +238,6 @@ def most_output(params: Mapping[str, Any]) -> int | None:
 
 
 def _count(value: object) -> int:
+    if isinstance(value, float) and math.isfinite(value):
+        value = math.ceil(value)  # in `extra_body`; the server may take it
     return value if isinstance(value, int) and value > 0 else 0

@@ -42,6 +42,7 @@ from ..types.chat import ChatCompletion
 REPEATED_FINISH: Final = frozenset({"insufficient_system_resource", "aborted"})
 """Finish reasons by which the server says that the request may be repeated."""
 
+_UNAVAILABLE: Final = frozenset({502, 503})
 _FIRST_REFUSAL_WAIT: Final = 0.05
 _LONGEST_REFUSAL_WAIT: Final = 2.0
 
@@ -68,6 +69,13 @@ def kind_of(error: DeepSeekError) -> Kind:
         | RequestTimeoutError
     )
     return Kind.OVERLOAD if isinstance(error, overload) else Kind.ANSWERED
+
+
+def is_unavailable(error: DeepSeekError) -> bool:
+    """Whether the server was not there: that says nothing about the request."""
+    if isinstance(error, InternalServerError):
+        return error.status in _UNAVAILABLE
+    return isinstance(error, ConnectError | ConnectTimeoutError)
 
 
 def fatal_reason(error: DeepSeekError) -> str | None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Final
+from typing import Any, Final
 
-from msgspec import Struct
+import msgspec
+from msgspec import Raw, Struct
 
+from ..errors import DeepSeekError
 from ..retry import RetryPolicy
+from ..tokens import EstimatedTokens, count_tokens
 from .budget import GUESSED_OUTPUT, Tariff, dollars
 from .index import Index
 from .intake import Intake
@@ -16,8 +19,8 @@ from .options import Settings
 from .report import Tally, printable
 from .source import BatchSource, Source
 
-BYTES_PER_TOKEN: Final = 3.6
-"""Bytes of a request for one token, for English text; see `Plan` for the error."""
+_BYTES_PER_TOKEN: Final = 3.6
+"""Bytes of a request for one token, where its messages are of an unknown kind."""
 
 _ERROR: Final = 0.35
 _SHOWN: Final = 100
@@ -42,8 +45,8 @@ class Plan(Struct, kw_only=True, frozen=True):
         invalid: How many rows make no request.
         invalid_rows: The first hundred of them.
         duplicates: Requests that equal an earlier one to the last byte.
-        prompt_tokens: Estimated input tokens: bytes divided by 3.6, which is 35 % too
-            much or too little, depending on language and mark-up.
+        prompt_tokens: Estimated input tokens, as by `count_tokens`: up to 35 % too
+            many or too few, depending on language and mark-up.
         prompt_tokens_low: The lower end.
         prompt_tokens_high: The upper end.
         output_tokens_most: Output tokens if every request used all of `max_tokens`;
@@ -117,10 +120,28 @@ class Plan(Struct, kw_only=True, frozen=True):
         return "\n".join(shown)
 
 
+class _Prompt(Struct):
+    messages: list[dict[str, Any]]
+    tools: Raw = Raw(b"")
+
+
+_prompts: Final = msgspec.json.Decoder(_Prompt)
+
+
+def _prompt_tokens(body: bytes) -> float:
+    """The estimated input tokens of a request."""
+    try:
+        prompt = _prompts.decode(body)
+        tools = EstimatedTokens().count(bytes(prompt.tools).decode())
+        return count_tokens(prompt.messages).tokens + tools
+    except (msgspec.MsgspecError, DeepSeekError):
+        return len(body) / _BYTES_PER_TOKEN
+
+
 class _Sums:
     def __init__(self) -> None:
         self.requests = 0
-        self.bytes = 0
+        self.tokens = 0.0
         self.output = 0
         self.low = self.off_peak = self.peak = 0.0
         self.unpriced = 0
@@ -170,7 +191,7 @@ async def make_plan(
                 reason = str(made.result.error)
                 named = reason if row.where in reason else f"{row.where}: {reason}"
                 invalid.append(InvalidRow(row.index, named))
-    tokens = sums.bytes / BYTES_PER_TOKEN
+    tokens = sums.tokens
     return Plan(
         requests=sums.requests,
         skipped=tally.skipped,
@@ -192,18 +213,17 @@ async def make_plan(
 
 
 def _add(sums: _Sums, item: Item, tariff: Tariff) -> None:
-    size = len(item.wire.body)
+    tokens = _prompt_tokens(item.wire.body)
     most = GUESSED_OUTPUT if item.max_tokens is None else item.max_tokens
     sums.unbounded += item.max_tokens is None
     sums.requests += 1
-    sums.bytes += size
+    sums.tokens += tokens
     sums.output += most
     prices = tariff.both(item.wire.model or "")
     if prices is None:
         sums.unpriced += 1
         return
     (hit, miss, output), (_, miss_peak, output_peak) = prices
-    tokens = size / BYTES_PER_TOKEN
     sums.low += tokens * (1 - _ERROR) * hit + most / 4 * output
     sums.off_peak += tokens * (1 + _ERROR) * miss + most * output
     sums.peak += tokens * (1 + _ERROR) * miss_peak + most * output_peak

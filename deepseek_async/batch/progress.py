@@ -44,8 +44,8 @@ class Progress(Struct, kw_only=True, frozen=True):
             the batch ends before its input does.
         eta: Seconds to go; `None` likewise.
         elapsed: Seconds since the start.
-        state: `running`, `paused`, `waiting` (off-peak, full disk, outage) or
-            `draining`.
+        state: `running`, `draining`, or what it waits for: `paused`, `outage`,
+            `off-peak` or `full disk`.
         stop_reason: Why nothing more is sent, or `None`.
     """
 

@@ -19,34 +19,57 @@ _ROWS_AT_ONCE: Final = 256
 class Retries:
     """Requests that wait for their time."""
 
-    __slots__ = ("_heap", "_serial")
+    __slots__ = ("_by_deadline", "_by_time", "_serial", "_waiting")
 
     def __init__(self) -> None:
-        self._heap: list[tuple[float, int, Item]] = []
+        self._by_time: list[tuple[float, int, Item]] = []
+        self._by_deadline: list[tuple[float, int, Item]] = []
+        self._waiting: set[int] = set()
         self._serial = 0
 
     def __len__(self) -> int:
-        return len(self._heap)
+        return len(self._waiting)
 
     def add(self, item: Item, at: float) -> None:
         """Queue a request for a loop time."""
         self._serial += 1
-        heapq.heappush(self._heap, (at, self._serial, item))
+        self._waiting.add(self._serial)
+        heapq.heappush(self._by_time, (at, self._serial, item))
+        if item.deadline is not None:
+            heapq.heappush(self._by_deadline, (item.deadline, self._serial, item))
 
     def due(self, now: float) -> Item | None:
         """The request that is longest due, if one is."""
-        if self._heap and self._heap[0][0] <= now:
-            return heapq.heappop(self._heap)[2]
+        return self._take(self._by_time, now)
+
+    def expired(self, now: float) -> Item | None:
+        """A request whose deadline has passed, if there is one."""
+        return self._take(self._by_deadline, now)
+
+    def _take(self, heap: list[tuple[float, int, Item]], now: float) -> Item | None:
+        while heap and heap[0][0] <= now:
+            _, serial, item = heapq.heappop(heap)
+            if serial in self._waiting:  # or it has left by the other heap
+                self._waiting.remove(serial)
+                return item
         return None
 
     def next_after(self, now: float) -> float:
         """Seconds until the next one is due."""
-        return max(0.0, self._heap[0][0] - now) if self._heap else inf
+        return self._first(self._by_time, now)
+
+    def expires_after(self, now: float) -> float:
+        """Seconds until the next deadline."""
+        return self._first(self._by_deadline, now)
+
+    def _first(self, heap: list[tuple[float, int, Item]], now: float) -> float:
+        while heap and heap[0][1] not in self._waiting:
+            heapq.heappop(heap)
+        return max(0.0, heap[0][0] - now) if heap else inf
 
     def remove(self, item: Item) -> None:
         """Take one request out, if it is there."""
-        self._heap = [entry for entry in self._heap if entry[2] is not item]
-        heapq.heapify(self._heap)
+        self._waiting -= {serial for _, serial, one in self._by_time if one is item}
 
 
 class Fresh:

@@ -132,7 +132,8 @@ def run(  # noqa: PLR0913 - each is an option of the command line
         typer.Option("--output", "-o", help="Export there at the end, in input order."),
     ] = None,
     errors: Annotated[
-        Path | None, typer.Option("--errors", help="Export failed rows there.")
+        Path | None,
+        typer.Option("--errors", help="For failed rows, beside a .jsonl."),
     ] = None,
     prompt: Prompt = None,
     system: System = None,
@@ -386,7 +387,8 @@ def export(
     ],
     *,
     errors: Annotated[
-        Path | None, typer.Option("--errors", help="A file for failed rows (.jsonl).")
+        Path | None,
+        typer.Option("--errors", help="For failed rows, beside a .jsonl."),
     ] = None,
 ) -> int:
     """Write the results of a journal to a file, in input order."""

@@ -5,7 +5,14 @@ https://api-docs.deepseek.com/quick_start/error_codes
 
 from __future__ import annotations
 
+from typing import Final
+
 from .wire import APIError
+
+_NO_SUCH_PATH: Final = frozenset(
+    {"Not Found", "404 page not found", "the server gave no message"}
+)
+"""What a server says of a path that it does not know."""
 
 
 class APIStatusError(APIError):
@@ -97,6 +104,10 @@ class PermissionDeniedError(APIStatusError):
 
 class NotFoundError(APIStatusError):
     """404: no such path or object."""
+
+    def __str__(self) -> str:
+        hint = "; is the base URL right?" if self.message in _NO_SUCH_PATH else ""
+        return super().__str__() + hint
 
 
 class RequestTimeoutError(APIStatusError):

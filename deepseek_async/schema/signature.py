@@ -123,6 +123,8 @@ def _field(
         raise SchemaError(message)
     if name not in hints:
         message = f"parameter {name!r} has no type annotation"
+        if name in {"self", "cls"}:
+            message += ": of a method, make a tool of the bound one, tool(thing.method)"
         raise SchemaError(message)
     annotation = _annotated(hints[name], description)
     try:

@@ -223,7 +223,16 @@ def unresolved(city: Nowhere) -> None:  # type: ignore[name-defined]  # noqa: F8
 def called_back(done: functools.partial[None]) -> None: ...
 
 
+class Thermometer:
+    """Something with a method."""
+
+    def read(self, place: str) -> str:
+        """Read it."""
+        return place
+
+
 IMPOSSIBLE: list[tuple[Any, str]] = [
+    (Thermometer.read, r"make a tool of the bound one, tool\(thing.method\)"),
     (untyped, "'city' has no type annotation"),
     (socketed, "'link'"),
     (variadic, "'cities' is variadic"),

@@ -18,6 +18,7 @@ from deepseek_async import (
     ConnectError,
     ContextLengthExceededError,
     RetryPolicy,
+    count_tokens,
 )
 from deepseek_async.batch import BatchError, JournalError, Settings
 from deepseek_async.batch.catalogue import Catalogue
@@ -137,6 +138,21 @@ async def test_a_plan_adds_up() -> None:
     assert plan.cost_peak == pytest.approx(2 * plan.cost_off_peak, rel=Decimal("1e-6"))
     assert plan.seconds == pytest.approx(2.2)
     assert "requests[11]" in plan.to_table()
+
+
+async def test_a_plan_counts_tokens_as_count_tokens_does() -> None:
+    """Of texts, not of the JSON around them; Chinese ones and tools included."""
+    tool = {"type": "function", "function": {"name": "look"}}
+    rows = [ask("Is 221 prime?"), ask("这是一个关于中文的问题。" * 50)]
+    said = [count_tokens(row["messages"]).tokens for row in rows]
+
+    plan = await make_plan(rows, Settings())
+    with_tools = await make_plan([{**rows[0], "tools": [tool]}], Settings())
+    unknown = await make_plan([ask("a", extra_body={"messages": 1})], Settings())
+
+    assert plan.prompt_tokens == sum(said)
+    assert said[0] < with_tools.prompt_tokens < said[0] + 40
+    assert unknown.prompt_tokens > 0
 
 
 async def test_a_plan_of_little() -> None:

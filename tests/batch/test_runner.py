@@ -32,6 +32,7 @@ from deepseek_async import (
     ConnectError,
     ConnectionLostError,
     DeepSeekError,
+    DeepSeekWarning,
     EmptyResponseError,
     InsufficientBalanceError,
     InternalServerError,
@@ -248,6 +249,26 @@ async def test_many_bad_rows_and_a_slow_reader_are_waited_for() -> None:
     assert done == [False] * 600
 
 
+async def test_a_group_that_may_go_and_a_slow_reader_are_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Requests with a common beginning are not looked at before there is room."""
+    monkeypatch.setattr("deepseek_async.batch.runner.SETTLE", 0.01)
+    wire = WatchedWire()
+    rows = asks(30)
+    for number, row in enumerate(rows):
+        beginning = f"{number % 3} is what it is about. " * 400
+        row["messages"].insert(0, {"role": "system", "content": beginning})
+    done: list[bool] = []
+    async with make(wire, rows, 2) as batch:
+        async for result in batch:
+            done.append(result.ok)
+            if len(done) == 1:
+                assert await wire.looks_in(0.5) < 20
+
+    assert done == [True] * 30
+
+
 async def test_probes_that_hang_are_waited_for() -> None:
     """In an outage, with every place taken, there is nothing to look at."""
     wire = WatchedWire(RetryPolicy(attempts=99, base=0.001, cap=0.01))
@@ -390,6 +411,19 @@ async def test_every_ceiling_ends_the_batch(budget: Budget, reason: str) -> None
 
     assert caught.value.reason == reason
     assert sum(wire.seen.values()) < 5_000
+
+
+@pytest.mark.parametrize("most", [200_000, 200_000.0, 199_999.5])
+async def test_the_ceiling_counts_output_asked_for_in_any_way(most: float) -> None:
+    """Also a float that goes past the checks in `extra_body`."""
+    wire = FakeWire()
+    row = ask("q", extra_body={"max_tokens": most})
+
+    with pytest.raises(BatchStoppedError) as caught:
+        await collect(make(wire, [row], budget=Budget(max_cost="0.01")))
+
+    assert caught.value.reason == "cost"
+    assert not wire.seen
 
 
 async def test_a_model_without_a_price_cannot_have_a_ceiling() -> None:
@@ -609,6 +643,19 @@ async def test_stop_at_once_records_what_is_complete(tmp_path: Path) -> None:
     assert wire.now == 0
     again = FakeWire()
     assert len(await collect(make(again, asks(100), 5, tmp_path))) == 90
+
+
+@pytest.mark.filterwarnings("always")
+def test_a_warning_of_a_row_names_who_started_the_loop() -> None:
+    """A batch is a task: of its frames, asyncio's say nothing to its user."""
+
+    async def run() -> None:
+        await collect(make(FakeWire(), [ask("q", max_completion_tokens=10)]))
+
+    with pytest.warns(DeepSeekWarning, match="max_tokens") as caught:
+        asyncio.run(run())
+
+    assert {warning.filename for warning in caught} == {__file__}
 
 
 async def test_two_batches_share_a_limit() -> None:

@@ -172,6 +172,40 @@ async def test_a_key_is_never_that_of_a_row_without_one() -> None:
     assert len(good) == len(set(good)) == 7
 
 
+@pytest.mark.parametrize("how", ["column", "custom_id"])
+async def test_a_row_without_a_key_takes_none_of_another_row(
+    tmp_path: Path, how: str
+) -> None:
+    """Where rows have keys, one that can have none is named by its place."""
+    path = tmp_path / "in.jsonl"
+    name = "id" if how == "column" else "custom_id"
+
+    def request(row: dict[str, Any]) -> dict[str, Any]:
+        return {"model": row["model"], "messages": row["messages"]}
+
+    rows = [msgspec.json.encode({name: str(n), **ask(f"q{n}")}) for n in range(1, 9)]
+    rows[2:2] = [b"{broken", rows[0]]
+    path.write_bytes(b"\n".join(rows))
+    made: dict[str, Any] = {"order": "input"}
+    if how == "column":
+        made |= {"key": "id", "request": request}
+
+    done = await collect(make(FakeWire(), path, **made))
+    parts = [
+        await collect(make(FakeWire(), path, shard=(part, 2), **made))
+        for part in (0, 1)
+    ]
+
+    keys = {result.key: result.ok for result in done}
+    assert len(keys) == len(done) == 10
+    assert [key for key, ok in keys.items() if not ok] == [
+        "in.jsonl line 3",
+        "in.jsonl line 4",
+    ]
+    assert "duplicate key '1'" in str([r for r in done if isinstance(r, BatchFailed)])
+    assert sorted(r.index for part in parts for r in part) == list(range(10))
+
+
 async def test_the_shards_of_rows_with_and_without_keys_are_the_whole() -> None:
     """What one shard does not look at makes no row of another one wrong."""
     rows: list[Any] = [("1004", ask("a")), ask("b"), ("0", ask("c")), ask("d")]
@@ -271,7 +305,7 @@ async def test_lines_of_the_openai_batch_format() -> None:
     assert "method must be POST, not GET" in failed["three"]
     assert "body must be a request, not int" in failed["four"]
     assert "cannot set extra_headers" in failed["five"]
-    assert "custom_id must be text or a number" in failed["5"]
+    assert "custom_id must be text or a number" in failed["requests[5]"]
     assert "neither a request with messages nor a batch line" in failed["7"]
 
 
