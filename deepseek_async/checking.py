@@ -20,6 +20,7 @@ from .fields import FLOATS, REQUIRED
 from .salvage import is_array, is_mapping, is_object
 
 _MAX_DEPTH: Final = 20
+_BINARY: Final = (bytes, bytearray, memoryview)
 
 _encoder: Final = msgspec.json.Encoder()
 _ENCODE_ERRORS: Final = (
@@ -108,31 +109,47 @@ def _fit(wire: dict[str, Any], shape: type[Struct]) -> None:
         msgspec.convert(wire, shape, from_attributes=True)
 
 
-def refuse_binary(value: object, path: str, depth: int = 0) -> None:
+def refuse_binary(value: object, path: str) -> None:
     """Refuse what would be encoded as something else: bytes as text, NaN as null.
 
     Args:
         value: Any value of a request.
         path: Its place, for the message.
-        depth: How deep it lies.
 
     Raises:
         InvalidRequestError: There is such a value in it.
     """
-    if isinstance(value, bytes | bytearray | memoryview):
-        message = f"{path} holds bytes: JSON has none, encode them yourself"
-        raise InvalidRequestError(message, param=path)
+    found = _misread(value)
+    if found is not None:
+        place = path + found[0]
+        message = f"{place} {found[1]}"
+        raise InvalidRequestError(message, param=place)
+
+
+def _misread(value: object, depth: int = 0) -> tuple[str, str] | None:
+    """The place of the first such value, and what is wrong with it."""
+    if isinstance(value, str):
+        return None
+    if isinstance(value, _BINARY):
+        return "", "holds bytes: JSON has none, encode them yourself"
     if isinstance(value, float) and not math.isfinite(value):
-        message = f"{path} must be a finite number, not {value}"
-        raise InvalidRequestError(message, param=path)
+        return "", f"must be a finite number, not {value}"
     if depth > _MAX_DEPTH:
-        return  # the encoder finds a circle
+        return None  # the encoder finds a circle
     if is_array(value):
-        for place, item in enumerate(value):
-            refuse_binary(item, f"{path}[{place}]", depth + 1)
-    elif is_mapping(value):
-        for name, item in value.items():
-            refuse_binary(item, f"{path}.{name}", depth + 1)
+        return _misread_in(enumerate(value), "[{}]", depth)
+    return _misread_in(value.items(), ".{}", depth) if is_mapping(value) else None
+
+
+def _misread_in(
+    items: Iterable[tuple[object, object]], form: str, depth: int
+) -> tuple[str, str] | None:
+    for name, item in items:
+        if type(item) is not str:
+            found = _misread(item, depth + 1)
+            if found is not None:
+                return form.format(name) + found[0], found[1]
+    return None
 
 
 def try_to_encode(value: object) -> bytes | None:

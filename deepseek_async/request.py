@@ -47,6 +47,7 @@ T = TypeVar("T")
 
 _PACKAGE: Final = __name__.partition(".")[0]
 _TEXT: Final = {str}
+_MISREAD: Final = frozenset({bytes, bytearray, memoryview, float})
 _LOOP: Final = ("asyncio",)
 """Between a batch, which is a task, and who started the loop."""
 
@@ -346,7 +347,9 @@ def _messages(messages: object) -> list[Any]:
         one = message if _is_plain(message) else _plain(message)
         plain.append(one)
         if is_object(one):
-            refuse_binary(one, f"messages[{place}]")
+            content = one.get("content")
+            if is_array(content) or not _MISREAD.isdisjoint(map(type, one.values())):
+                refuse_binary(one, f"messages[{place}]")
     return plain
 
 
