@@ -6,10 +6,10 @@ The server judges the rest: only what is certain is checked here.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from enum import Enum
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 from msgspec import Struct
@@ -21,6 +21,7 @@ from .salvage import is_array, is_mapping, is_object
 
 _MAX_DEPTH: Final = 20
 _BINARY: Final = (bytes, bytearray, memoryview)
+_ARRAYS: Final = (list, tuple)
 
 _encoder: Final = msgspec.json.Encoder()
 _ENCODE_ERRORS: Final = (
@@ -119,14 +120,14 @@ def refuse_binary(value: object, path: str) -> None:
     Raises:
         InvalidRequestError: There is such a value in it.
     """
-    found = _misread(value)
+    found = _misread(value, set())
     if found is not None:
         place = path + found[0]
         message = f"{place} {found[1]}"
         raise InvalidRequestError(message, param=place)
 
 
-def _misread(value: object, depth: int = 0) -> tuple[str, str] | None:
+def _misread(value: object, seen: set[int]) -> tuple[str, str] | None:
     """The place of the first such value, and what is wrong with it."""
     if isinstance(value, str):
         return None
@@ -134,22 +135,26 @@ def _misread(value: object, depth: int = 0) -> tuple[str, str] | None:
         return "", "holds bytes: JSON has none, encode them yourself"
     if isinstance(value, float) and not math.isfinite(value):
         return "", f"must be a finite number, not {value}"
-    if depth > _MAX_DEPTH:
-        return None  # the encoder finds a circle
-    if is_array(value):
-        return _misread_in(enumerate(value), "[{}]", depth)
-    return _misread_in(value.items(), ".{}", depth) if is_mapping(value) else None
-
-
-def _misread_in(
-    items: Iterable[tuple[object, object]], form: str, depth: int
-) -> tuple[str, str] | None:
-    for name, item in items:
+    if id(value) in seen or not _has_items(value):
+        return None  # one that holds itself is for the encoder to find
+    seen.add(id(value))
+    for name, item in _items_of(value):
         if type(item) is not str:
-            found = _misread(item, depth + 1)
+            found = _misread(item, seen)
             if found is not None:
-                return form.format(name) + found[0], found[1]
+                place = f".{name}" if is_mapping(value) else f"[{name}]"
+                return place + found[0], found[1]
     return None
+
+
+def _has_items(value: object) -> bool:
+    return isinstance(value, _ARRAYS) or is_mapping(value)
+
+
+def _items_of(value: object) -> Iterable[tuple[object, object]]:
+    if is_mapping(value):
+        return value.items()
+    return enumerate(cast("Sequence[object]", value))
 
 
 def try_to_encode(value: object) -> bytes | None:

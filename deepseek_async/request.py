@@ -46,7 +46,6 @@ from .types.request import RequestStruct
 T = TypeVar("T")
 
 _PACKAGE: Final = __name__.partition(".")[0]
-_TEXT: Final = {str}
 _MISREAD: Final = frozenset({bytes, bytearray, memoryview, float})
 _LOOP: Final = ("asyncio",)
 """Between a batch, which is a task, and who started the loop."""
@@ -348,7 +347,8 @@ def _messages(messages: object) -> list[Any]:
         plain.append(one)
         if is_object(one):
             content = one.get("content")
-            if is_array(content) or not _MISREAD.isdisjoint(map(type, one.values())):
+            is_list = isinstance(content, list | tuple)
+            if is_list or not _MISREAD.isdisjoint(map(type, one.values())):
                 refuse_binary(one, f"messages[{place}]")
     return plain
 
@@ -359,7 +359,11 @@ def _is_plain(value: object) -> TypeGuard[dict[str, Any]]:
 
 def _is_text(message: object) -> bool:
     """Whether a message is a dict of text, of which there is nothing to be made."""
-    return _is_plain(message) and set(map(type, message.values())) == _TEXT
+    return (
+        _is_plain(message)
+        and type(message.get("content")) is str
+        and _MISREAD.isdisjoint(map(type, message.values()))
+    )
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401 - whatever the caller passed

@@ -684,6 +684,13 @@ def test_retries_of_one_call_have_another_name(
     assert "max_tokens" not in str(error)
 
 
+def _braided() -> list[Any]:
+    """A list that holds itself three times."""
+    value: list[Any] = []
+    value.extend([value, value, value])
+    return value
+
+
 class Raises(dict[str, Any]):
     """A mapping that cannot be looked into."""
 
@@ -709,10 +716,12 @@ def _nested(levels: int) -> list[Any]:
         {**GOOD, "thinking": Deep(), "model": 3},
         {**GOOD, "stop": _nested(3_000), "max_tokens": "5"},
         {**GOOD, "tools": [{"x": _nested(3_000)}], "max_tokens": "5"},
+        {**GOOD, "thinking": {"type": _braided()}},
+        {**GOOD, "messages": [{"role": "user", "content": (b"bytes",)}]},
         {**GOOD, "response_format": Raises()},
         {**GOOD, "extra_body": {"x": Raises()}},
     ],
-    ids=["circle", "deep", "deep tool", "mapping", "mapping in extra_body"],
+    ids=["circle", "deep", "deep tool", "braid", "tuple", "mapping", "in extra_body"],
 )
 def test_whatever_a_value_does_is_an_error_of_ours(params: dict[str, Any]) -> None:
     """And the error holds nothing of the request."""

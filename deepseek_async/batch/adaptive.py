@@ -120,10 +120,10 @@ class Adaptive(Admission):
         if self._feels_until == inf:
             self._feels_until = now + self.FEEL_FOR
 
-    def answered(self, now: float) -> None:
+    def answered(self, now: float, sent_at: float = -inf) -> None:
         """Count an answer, which pays for a part of a probe."""
         self._advance(now)
-        super().answered(now)
+        super().answered(now, sent_at)
         self._feels_until = -inf
         self._credit = min(3.0, self._credit + self.PROBE_SHARE)
         self._note(is_bad=False)

@@ -61,6 +61,8 @@ class Admission:
         history: The latest changes, oldest first.
         listeners: Called when a slot has become free; who was served last comes last.
         hungry: Those of them that could have used a slot when they last looked.
+        served_until: When the newest request was sent that has been answered.
+        streak: The number of the present row of failures, if there is one.
     """
 
     def __init__(self, level: float) -> None:
@@ -70,7 +72,9 @@ class Admission:
         self.history: deque[LimitChange] = deque(maxlen=1000)
         self.listeners: list[Callable[[], None]] = []
         self.hungry: set[Callable[[], None]] = set()
-        self._streak = 0
+        self.served_until = -inf
+        self.streak = 0
+        self._failures = 0
         self._widest = 0
         self._refusals = 0
         self._unanswered_since = inf
@@ -91,7 +95,7 @@ class Admission:
     @property
     def in_outage(self) -> bool:
         """Whether the server answers nothing at all, so that one request probes it."""
-        return self._streak >= OUTAGE_STREAK and self._streak >= self._widest // 2
+        return self._failures >= OUTAGE_STREAK and self._failures >= self._widest // 2
 
     @property
     def outage_streak(self) -> int:
@@ -133,7 +137,7 @@ class Admission:
         """
         if self.in_flight + others >= self.capacity and not self._has_starved(now):
             return False
-        if self._streak < OUTAGE_STREAK:
+        if self._failures < OUTAGE_STREAK:
             return True
         return not self.in_outage or now >= self._probe_at
 
@@ -159,11 +163,20 @@ class Admission:
         self._probe_at = now + _OUTAGE_PROBE
         self._starved_at = -inf
 
-    def answered(self, now: float) -> None:
-        """The server answered a request, well or with an error of the request's."""
+    def answered(self, now: float, sent_at: float = -inf) -> None:
+        """The server answered a request, well or with an error of the request's.
+
+        Args:
+            now: The loop time.
+            sent_at: When it had been sent.
+        """
         del now
         self.in_flight -= 1
-        self._streak = self._refusals = 0
+        if sent_at > self.served_until:
+            self.served_until = sent_at
+        if self._failures:
+            self._end_streak()
+        self._refusals = 0
         self._widest = self.in_flight
         self._unanswered_since = inf
 
@@ -180,19 +193,23 @@ class Admission:
         self.in_flight -= 1
         self.refused += 1
         self._refusals += 1
-        self._streak = 0
+        self._end_streak()
 
     def failed(self, now: float, *, is_new: bool = True) -> None:
         """The server did not cope: 5xx, an empty answer, no connection, silence.
 
         Args:
             now: The loop time.
-            is_new: Whether this request had not failed since the last answer; a
-                request that can never succeed makes no outage.
+            is_new: Whether this request is not in the present streak yet; one that
+                can never succeed makes no outage.
         """
         self._unanswered_since = min(self._unanswered_since, now)
         self.in_flight -= 1
-        self._streak += is_new
+        self._failures += is_new
+
+    def _end_streak(self) -> None:
+        self._failures = 0
+        self.streak += 1
 
     def freed(self) -> None:
         """Tell those who wait for a slot."""

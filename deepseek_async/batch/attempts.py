@@ -44,6 +44,9 @@ Send: TypeAlias = Callable[[WireRequest], Awaitable[ChatCompletion]]
 """Sends a request once."""
 
 _LONGEST_OUTAGE_WAIT: Final = 2.0
+_GRACE: Final = 30.0
+"""Seconds for which a request that finds no server is tried, whatever its policy."""
+
 _NAME: Final = "an attempt of a batch"
 """Of every one's task: to number them would cost as much as to send."""
 
@@ -70,7 +73,6 @@ class Attempts:
         retries: Requests that wait for another attempt.
         payments: What retries are paid from.
         has_answered: Whether there was any answer.
-        is_unavailable: Whether the server was not there at the latest attempt.
         last_failure: The latest failure of an attempt.
         crash: A fault of this library or of `send`, to be raised.
         fatal: Why no further request can succeed, by the latest outcome, with its
@@ -97,7 +99,6 @@ class Attempts:
         )
         self._loop = asyncio.get_running_loop()
         self.has_answered = False
-        self.is_unavailable = False
         self.last_failure: DeepSeekError | None = None
         self.crash: Exception | None = None
         self.fatal: tuple[str, DeepSeekError] | None = None
@@ -109,7 +110,6 @@ class Attempts:
         self._twins = twins
         self._finish = finish
         self._stop = stop
-        self._failing: dict[int, int] = {}  # how often each, since the last answer
         self._fatal = 0
 
     def begin(self, item: Item, now: float, ended: Callable[[], None]) -> None:
@@ -177,15 +177,14 @@ class Attempts:
         else:
             item.pay(self._ledger.settle(_held(item), tokens, item.wire.model or ""))
             self._tally.use(tokens)
-        self.has_answered, self.is_unavailable = True, False
-        self._failing.clear()
+        self.has_answered = True
         self._fatal, self.fatal = 0, None
         gave_up = unfinished(completion)
         if gave_up is not None:
-            self._limit.failed(now)
+            self._overloaded(item, now, sent_at)
             self._retry_or_fail(item, gave_up, Kind.OVERLOAD, sent_at)
             return
-        self._limit.answered(now)
+        self._limit.answered(now, sent_at)
         self.payments.earn()
         if item.attempts:
             _list_attempts(item, completion, now - sent_at)
@@ -228,19 +227,15 @@ class Attempts:
             error = _deadline_passed(item)  # its own says what was left of it
         self.last_failure = error
         kind = kind_of(error)
-        self.is_unavailable = is_unavailable(error)
         if isinstance(error, RateLimitError):
             self._limit.rejected(now, sent_at, error.concurrency_limit)
             self._tally.refused += 1
         elif kind is Kind.OVERLOAD:
-            times = self._failing.get(item.index, 0)
-            self._failing[item.index] = times + 1
-            self._limit.failed(now, is_new=not times)
+            self._overloaded(item, now, sent_at)
         elif kind is Kind.WITHDRAWN:
             self._limit.withdrawn()
         else:
-            self._limit.answered(now)
-            self._failing.clear()
+            self._limit.answered(now, sent_at)
         if may_be_billed(error):
             self._forfeit(item)
         else:
@@ -251,6 +246,13 @@ class Attempts:
         if reason is not None and self._fatal >= _FATAL:
             self._stop(reason, error)
         self._retry_or_fail(item, error, kind, sent_at)
+
+    def _overloaded(self, item: Item, now: float, sent_at: float) -> None:
+        limit = self._limit
+        item.failed(sent_at, limit.served_until)
+        is_new = not item.is_suspect and item.streak != limit.streak
+        item.streak = limit.streak
+        limit.failed(now, is_new=is_new)
 
     def _forfeit(self, item: Item) -> None:
         """The attempt may have been billed."""
@@ -294,12 +296,17 @@ class Attempts:
     def _is_blameless(self, item: Item, error: DeepSeekError) -> bool:
         """Whether nobody is answered, so that the failure costs the request nothing.
 
-        Where there are too few requests to make an outage, it is enough that the
-        server was not there, again, and has answered nothing in between.
+        Where there are too few requests to make an outage, it is enough for a while
+        that there was no server, again, and that none sent meanwhile was answered.
         """
-        if self._failing.get(item.index, 0) > 1 and is_unavailable(error):
+        if self.has_answered and self._limit.in_outage:
             return True
-        return self.has_answered and self._limit.in_outage
+        return (
+            is_unavailable(error)
+            and item.fails_again
+            and not item.is_suspect
+            and self._loop.time() < item.failing_since + _GRACE
+        )
 
     def expire(self, item: Item) -> None:
         """End a request whose deadline has passed while it waited."""
@@ -309,7 +316,6 @@ class Attempts:
         """End a request with an error."""
         now = self._loop.time()
         self.live.pop(item.index, None)
-        self._failing.pop(item.index, None)
         if isinstance(error, APIError):
             error.attempts = item.attempts  # of one call there is one; this has more
         result = BatchFailed(

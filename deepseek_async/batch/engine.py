@@ -228,10 +228,17 @@ class Engine:
             return
         while (item := self._attempts.retries.expired(now)) is not None:
             self._attempts.expire(item)
+        held = self._held_back
+        if held is not None and held.deadline is not None and now >= held.deadline:
+            self._held_back = None
+            self._attempts.expire(held)
 
     def _next_alarm(self, now: float) -> float:
         """Seconds until the batch's time is over, or that of a request that waits."""
-        return min(self._ends - now, self._attempts.retries.expires_after(now))
+        ends, held = self._ends, self._held_back
+        if held is not None and held.deadline is not None:
+            ends = min(ends, held.deadline)
+        return min(ends - now, self._attempts.retries.expires_after(now))
 
     def _closed_for(self, now: float, others: int) -> float:
         """Seconds for which nothing may be sent, 0 if something may."""
@@ -265,15 +272,15 @@ class Engine:
             return False
         limit, attempts = self._limit, self._attempts
         patience = self._settings.patience
-        if not attempts.has_answered and not limit.is_refusing:
-            patience = min(patience, _NEVER_ANSWERED)
         if limit.in_outage:
+            if not attempts.has_answered:
+                patience = min(patience, _NEVER_ANSWERED)
             return silent > patience
-        # Refusals only: others may have all of the account. Or too few requests are
-        # left for an outage. What is on the wire for long may be answered yet.
+        # Refusals only: others may have all of the account. What is on the wire for
+        # long was let in, and may be answered yet.
         return (
             silent > patience
-            and (limit.is_refusing or attempts.is_unavailable)
+            and limit.is_refusing
             and attempts.oldest_on_wire(now) > now - patience
         )
 

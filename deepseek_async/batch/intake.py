@@ -67,8 +67,6 @@ class Intake:
         self._keys = Keys()
         #: How many rows, from the first on, have their numbers as keys.
         self._unnamed = 0
-        #: Whether a row has had a key of its own.
-        self._has_names = False
         self._part, self._parts = settings.shard
         self._retry_failed = settings.retry_failed
         self._dedupe = settings.dedupe
@@ -83,7 +81,7 @@ class Intake:
         Raises:
             JournalMismatchError: A previous run had another request there.
         """
-        key, digest = self._key_without(row), ""
+        key, digest = row.where, ""  # its number may well be the key of another row
         failure: Exception
         is_mine = False
         try:
@@ -113,12 +111,6 @@ class Intake:
             return self._rejected(row, key, digest or "0" * 16, failure)
         self._tally.other_shards += 1
         return None
-
-    def _key_without(self, row: Row) -> str:
-        """The key of a row that says none: its number, if no row has one of its own."""
-        if self._has_names or self.reading.has_keys:
-            return row.where  # its number may well be the key of another row
-        return str(row.index)
 
     def _made(
         self,
@@ -197,7 +189,6 @@ class Intake:
         return zlib.crc32(key.encode("utf-8", "replace")) % self._parts == self._part
 
     def _check_key(self, key: str, row: Row, *, is_own: bool) -> None:
-        self._has_names = self._has_names or is_own
         if not is_own and row.index == self._unnamed:
             self._unnamed += 1
             return  # so far all keys are the rows' numbers, which differ

@@ -33,6 +33,11 @@ class Item(Discreet, Struct, eq=False):
         held: What is set aside for it.
         cost: Nano-dollars that its attempts have cost, `None` if unknown.
         task: The attempt under way.
+        failed_at: When the latest attempt was sent that failed, if one did.
+        failing_since: When the first of them was sent.
+        streak: The streak of failures that it was last counted in.
+        is_suspect: Whether it failed again though others, sent meanwhile, were
+            answered: the fault may be its own.
         is_cancelled: Whether `Batch.cancel` named it.
         followers: Identical requests that wait for its answer.
         prefixes: Hashes of ever longer beginnings of its prompt.
@@ -55,6 +60,10 @@ class Item(Discreet, Struct, eq=False):
     held: Amount | None = None
     cost: int | None = 0
     task: asyncio.Task[None] | None = None
+    failed_at: float | None = None
+    failing_since: float = 0.0
+    streak: int = -1
+    is_suspect: bool = False
     is_cancelled: bool = False
     followers: list[Item] | None = None
     prefixes: tuple[int, ...] = ()
@@ -63,6 +72,24 @@ class Item(Discreet, Struct, eq=False):
     def pay(self, cost: int | None) -> None:
         """Add what an attempt cost: nano-dollars, or `None` if unknown."""
         self.cost = None if cost is None or self.cost is None else self.cost + cost
+
+    @property
+    def fails_again(self) -> bool:
+        """Whether more than one attempt has failed."""
+        return self.failed_at is not None and self.failed_at > self.failing_since
+
+    def failed(self, sent_at: float, served_until: float) -> None:
+        """Note that an attempt failed.
+
+        Args:
+            sent_at: When it was sent.
+            served_until: When the newest request was sent that has been answered.
+        """
+        if self.failed_at is None:
+            self.failing_since = sent_at
+        elif served_until > self.failed_at:
+            self.is_suspect = True
+        self.failed_at = sent_at
 
     def __repr__(self) -> str:
         return f"Item({self.index}, {len(self.attempts)} attempts)"

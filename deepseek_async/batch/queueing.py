@@ -14,6 +14,7 @@ from .prefix import PrefixPlan
 from .source import Row, Source
 
 _ROWS_AT_ONCE: Final = 256
+_LEFT: Final = 64
 
 
 class Retries:
@@ -37,6 +38,14 @@ class Retries:
         heapq.heappush(self._by_time, (at, self._serial, item))
         if item.deadline is not None:
             heapq.heappush(self._by_deadline, (item.deadline, self._serial, item))
+            if len(self._by_deadline) > 2 * len(self._waiting) + _LEFT:
+                self._forget_those_that_left()
+
+    def _forget_those_that_left(self) -> None:
+        """Of what left by its time, the heap of deadlines has not heard."""
+        kept = [entry for entry in self._by_deadline if entry[1] in self._waiting]
+        heapq.heapify(kept)
+        self._by_deadline = kept
 
     def due(self, now: float) -> Item | None:
         """The request that is longest due, if one is."""

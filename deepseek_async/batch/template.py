@@ -72,11 +72,6 @@ class Reading:
         self._defaults = dict(defaults or {})
         self._overrides = dict(overrides or {})
 
-    @property
-    def has_keys(self) -> bool:
-        """Whether every row must have a key of its own."""
-        return self._key is not None
-
     def key_of(self, row: Row) -> str | None:
         """The key, if the row has one.
 
