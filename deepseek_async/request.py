@@ -182,6 +182,8 @@ def _checked(
         return build(params)
     except DeepSeekError as error:
         found = error
+    except DeepSeekWarning:
+        raise  # the caller wants warnings to be errors
     except Exception as error:  # noqa: BLE001 - the caller's types do what they like
         message = f"making the request raised {type(error).__name__}"
         if isinstance(error, RecursionError):

@@ -750,3 +750,11 @@ def test_a_withdrawn_model_is_warned_about(model: str, more: dict[str, Any]) -> 
     """Whichever way the request is checked; it is sent, and the server judges."""
     with pytest.warns(DeepSeekWarning, match="use deepseek-flash"):
         assert sent({**GOOD, **more, "model": model})["model"] == model
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("more", [{"seed": 1}, {"tag": "a", "seed": 1}])
+def test_a_warning_that_is_to_be_an_error_is_one(more: dict[str, Any]) -> None:
+    """And it is not taken for something that a value did."""
+    with pytest.raises(DeepSeekWarning, match="knows no seed"):
+        chat_request({**GOOD, **more})
