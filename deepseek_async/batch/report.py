@@ -176,7 +176,10 @@ class Tally:
         kind = type(failed.error).__name__
         self.failed += 1
         self.failures[kind] += 1
-        message = f"{failed.key}: {failed.error.message}"
+        message = failed.error.message
+        named = f"{failed.key}: ", f"{failed.key} "
+        if not message.startswith(named):  # with its place, if no key can be told
+            message = f"{failed.key}: {message}"
         self.examples.setdefault(kind, message[:_SHOWN])
 
     def use(self, tokens: Tokens) -> None:

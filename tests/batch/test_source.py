@@ -190,7 +190,8 @@ async def test_a_row_without_a_key_takes_none_of_another_row(
     if how == "column":
         made |= {"key": "id", "request": request}
 
-    done = await collect(make(FakeWire(), path, **made))
+    whole = make(FakeWire(), path, **made)
+    done = await collect(whole)
     parts = [
         await collect(make(FakeWire(), path, shard=(part, 2), **made))
         for part in (0, 1)
@@ -203,6 +204,7 @@ async def test_a_row_without_a_key_takes_none_of_another_row(
         "in.jsonl line 4",
     ]
     assert "duplicate key '1'" in str([r for r in done if isinstance(r, BatchFailed)])
+    assert whole.report.examples["InvalidRequestError"].count("line 3") == 1
     assert sorted(r.index for part in parts for r in part) == list(range(10))
 
 
