@@ -95,7 +95,7 @@ class Admission:
     @property
     def in_outage(self) -> bool:
         """Whether the server answers nothing at all, so that one request probes it."""
-        return self._failures >= OUTAGE_STREAK and self._failures >= self._widest // 2
+        return self._failures >= self.outage_streak
 
     @property
     def outage_streak(self) -> int:
