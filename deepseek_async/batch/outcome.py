@@ -9,6 +9,9 @@
 | unreadable 200        | says nothing  | as by policy | possibly |
 | 401, 402, 403         | says nothing  | no: stop all | no       |
 | 400 and other         | says nothing  | no           | no       |
+
+`Attempts` counts no attempt of a request while nobody is answered: in an outage, and
+for a while where there was no server (no connection, 502, 503).
 """
 
 from __future__ import annotations

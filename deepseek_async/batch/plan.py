@@ -11,6 +11,7 @@ from msgspec import Raw, Struct
 from ..errors import DeepSeekError
 from ..retry import RetryPolicy
 from ..tokens import EstimatedTokens, count_tokens
+from ..types.discreet import Discreet
 from .budget import GUESSED_OUTPUT, Tariff, dollars
 from .index import Index
 from .intake import Intake
@@ -120,7 +121,7 @@ class Plan(Struct, kw_only=True, frozen=True):
         return "\n".join(shown)
 
 
-class _Prompt(Struct):
+class _Prompt(Discreet, Struct):
     messages: list[dict[str, Any]]
     tools: Raw = Raw(b"")
 
